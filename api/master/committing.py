@@ -1,0 +1,156 @@
+"""Committing to the master: a compare-and-swap whose outcome is found out, never guessed."""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from api.documents import Json
+from api.master import operations
+from api.master.answers import Answer, commit_failure
+from api.master.errors import HeadMoved, MasterError, OutcomeUnknown
+from api.master.master import Master, read_time
+from api.master.transport import AnswerLost
+
+TRAILER = "Annoris-Write"
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between looks at the history
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One commit's worth of change. `write_id` goes into a trailer and must be unique."""
+
+    write_id: str
+    headline: str
+    body: str
+    additions: Mapping[str, bytes]
+    deletions: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit that landed on `parent`.
+
+    `tree` is its root tree; `oids` maps paths that were asked for to their oids in it. Either may
+    be missing: GitHub can fail to name them after the commit landed.
+    """
+
+    oid: str
+    parent: str
+    committed_at: datetime
+    tree: str | None
+    oids: Mapping[str, str]
+
+
+async def commit(
+    master: Master, change: Change, *, expected: str, ask: Sequence[str], seconds: float
+) -> Commit:
+    """Land `change` on `expected` exactly once, and know it.
+
+    After a lost answer the branch's history is searched for the write's trailer: found means it
+    landed; the branch moved on without it means that it never will; the branch unmoved means send
+    it again, which the swap makes safe. `ask`: paths whose oids in the new commit are wanted.
+
+    Raises HeadMoved, Rejected or another MasterError when nothing was saved, and OutcomeUnknown
+    when that could not be found out within `seconds`.
+    """
+    in_doubt: OutcomeUnknown | None = None
+    pause = _FIRST_PAUSE
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    return await _send(master, change, expected=expected, ask=ask)
+                except OutcomeUnknown as error:
+                    in_doubt = error
+                except MasterError:
+                    # The first answer is to be believed. A later one may speak of a second try
+                    # at what the first already did.
+                    if in_doubt is None:
+                        raise
+                if found := await _find(master, change.write_id, since=expected):
+                    return found
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+    except TimeoutError:
+        raise OutcomeUnknown(
+            f"GitHub did not say in time whether the write {change.write_id} landed. "
+            "Look for it before sending it again: its commit carries the trailer "
+            f"{TRAILER}: {change.write_id}"
+        ) from in_doubt
+
+
+async def _send(master: Master, change: Change, *, expected: str, ask: Sequence[str]) -> Commit:
+    variables: dict[str, Json] = {f"p{i}": path for i, path in enumerate(ask)}
+    variables["input"] = {
+        "branch": {"repositoryNameWithOwner": master.repository, "branchName": master.branch},
+        "expectedHeadOid": expected,
+        "message": {
+            "headline": change.headline,
+            "body": f"{change.body}\n\n{TRAILER}: {change.write_id}".strip(),
+        },
+        "fileChanges": {
+            "additions": [
+                {"path": path, "contents": b64encode(content).decode()}
+                for path, content in change.additions.items()
+            ],
+            "deletions": [{"path": path} for path in change.deletions],
+        },
+    }
+    try:
+        answer = await master.github.graphql(operations.commit(len(ask)), variables)
+    except AnswerLost as error:
+        raise OutcomeUnknown(str(error)) from error
+    landed = _landed(answer)
+    if landed is None:
+        raise commit_failure(answer)
+    files = {path: landed.get(f"f{i}") for i, path in enumerate(ask)}
+    return _commit(
+        landed, expected, {p: str(f["oid"]) for p, f in files.items() if isinstance(f, dict)}
+    )
+
+
+async def _find(master: Master, write_id: str, *, since: str) -> Commit | None:
+    """The commit that carries the write, or None if it is not there yet.
+
+    Raises HeadMoved when the branch moved on from `since` without it: then it can never land.
+    """
+    try:
+        repository = await master.read(operations.HISTORY, {"ref": master.ref})
+        history = master.target_of(repository).get("history")
+    except MasterError:
+        return None  # not known; the caller looks again until its time is over
+    nodes = history.get("nodes") if isinstance(history, dict) else None
+    commits = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
+    newer = []
+    for node in commits:
+        if node["oid"] == since:
+            break
+        newer.append(node)
+    else:
+        return None  # `since` is not in sight: a rewritten or very long history tells nothing
+    for node in newer:
+        if f"{TRAILER}: {write_id}" in str(node["message"]).splitlines():
+            return _commit(node, since, {})
+    if newer:
+        raise HeadMoved("The branch moved on before the commit.")
+    return None
+
+
+def _landed(answer: Answer) -> Mapping[str, Json] | None:
+    """The commit in the answer. Whatever errors stand beside it, it landed."""
+    payload = (answer.data or {}).get("createCommitOnBranch")
+    commit = payload.get("commit") if isinstance(payload, dict) else None
+    return commit if isinstance(commit, dict) and commit.get("oid") else None
+
+
+def _commit(node: Mapping[str, Json], parent: str, oids: Mapping[str, str]) -> Commit:
+    tree = node.get("tree")
+    return Commit(
+        oid=str(node["oid"]),
+        parent=parent,
+        committed_at=read_time(node["committedDate"]),
+        tree=str(tree["oid"]) if isinstance(tree, dict) else None,
+        oids=oids,
+    )

@@ -1,0 +1,343 @@
+"""Reading the master: its head, and trees and blobs by oid, each proven by its hash."""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from cachetools import LRUCache, TTLCache
+from graphql import DocumentNode
+
+from api.documents import Json, blob_oid
+from api.master import operations
+from api.master.answers import Answer, read_failure
+from api.master.errors import (
+    Corrupt,
+    Missing,
+    TooMuchAsked,
+    Unreachable,
+)
+from api.master.transport import AnswerLost, GitHub
+from api.master.trees import EMPTY_TREE, TreeEntry, read_entries, tree_oid
+
+TREES_A_REQUEST = 20
+BLOBS_A_REQUEST = 50
+BYTES_A_REQUEST = 1_500_000
+_REMEMBERED_ENTRIES = 300_000  # tree entries kept in memory, about 250 bytes each
+_REMEMBERED_BYTES = 8_000_000  # of blobs
+_REPLICA_LAG = 10.0  # seconds for which GitHub may not yet show a commit that it just made
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The commit that the branch points at.
+
+    `seen_at` is when the request that told it was sent: the head was this then or later.
+    """
+
+    commit: str
+    tree: str
+    committed_at: datetime
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A blob to fetch: its oid and the size that its tree announced, in bytes."""
+
+    oid: str
+    size: int
+
+
+class Master:
+    """One branch of one repository.
+
+    Trees and blobs never change under their oid, so those read before are kept in memory.
+    Every method raises MasterError and nothing else.
+    """
+
+    def __init__(self, github: GitHub, repository: str, branch: str) -> None:
+        self.github = github
+        self.repository = repository
+        self.branch = branch
+        self._owner, self._name = repository.split("/")
+        self._trees: LRUCache[str, list[TreeEntry]] = LRUCache(
+            _REMEMBERED_ENTRIES, getsizeof=lambda entries: 1 + len(entries)
+        )
+        self._blobs: LRUCache[str, bytes] = LRUCache(
+            _REMEMBERED_BYTES, getsizeof=lambda content: 100 + len(content)
+        )
+        self._successors: TTLCache[str, Head] = TTLCache(maxsize=1000, ttl=_REPLICA_LAG)
+
+    # Heads
+
+    async def head(self) -> Head:
+        """The branch's head now. One request. Raises Missing without repository or branch."""
+        seen_at = datetime.now(UTC)
+        repository = await self.read(operations.HEAD, {"ref": self.ref})
+        return self._newest(read_head(self.target_of(repository), seen_at))
+
+    def remember(self, parent: str, head: Head) -> None:
+        """Note a commit of our own: a replica that still answers with its parent lags behind."""
+        self._successors[parent] = head
+
+    def _newest(self, head: Head) -> Head:
+        newest = head
+        while successor := self._successors.get(newest.commit):
+            newest = successor
+        return replace(newest, seen_at=head.seen_at)
+
+    async def head_with_file(self, path: str) -> tuple[Head, TreeEntry | None]:
+        """The head now and what lies at a path as of that very commit. One request.
+
+        The content of an ordinary file comes along, so that `blobs` has it in memory.
+        """
+        seen_at = datetime.now(UTC)
+        repository = await self.read(
+            operations.HEAD_WITH_FILE,
+            {"ref": self.ref, "path": path},
+            # A file that is not there is null beside NOT_FOUND; over 10 MB is an untyped error.
+            partial=("repository", "ref", "target", "file"),
+        )
+        target = self.target_of(repository)
+        head = self._newest(read_head(target, seen_at))
+        file = target.get("file")
+        if not isinstance(file, dict) or head.commit != target["oid"]:
+            entry = await self.entry_at(head.tree, path)
+        else:
+            [entry] = read_entries([file])
+            if (content := _proven(file.get("object"), entry.oid)) is not None:
+                self._remember_blob(entry.oid, content)
+        return head, entry
+
+    async def head_with_entry(self, path: str) -> tuple[Head, TreeEntry | None]:
+        """The head now and what lies at a path as of that very commit. One small request."""
+        seen_at = datetime.now(UTC)
+        repository = await self.read(
+            operations.HEAD_WITH_ENTRY,
+            {"ref": self.ref, "path": path},
+            partial=("repository", "ref", "target", "file"),
+        )
+        target = self.target_of(repository)
+        head = self._newest(read_head(target, seen_at))
+        file = target.get("file")
+        if head.commit == target["oid"]:
+            return head, read_entries([file])[0] if file else None
+        return head, await self.entry_at(head.tree, path)
+
+    async def head_at(self, commit: str) -> Head:
+        """A commit by its oid, whether or not the branch is still there. Raises Missing."""
+        seen_at = datetime.now(UTC)
+        repository = await self.read(operations.COMMIT, {"oid": commit})
+        found = repository.get("object")
+        if not isinstance(found, dict) or "tree" not in found:
+            raise Missing(f"GitHub does not have the commit {commit} (yet).")
+        return read_head(found, seen_at)
+
+    async def contains(self, commit: str) -> Head | None:
+        """A head whose history contains `commit`, or None if the branch's does not.
+
+        A replica that lags behind `commit` is passed by: the answer is then `commit` itself.
+        """
+        seen_at = datetime.now(UTC)
+        repository = await self.read(
+            operations.COMPARE,
+            {"ref": self.ref, "commit": commit, "oid": commit},
+            partial=(),
+        )
+        target = self.target_of(repository)
+        ref, known = repository["ref"], repository.get("object")
+        comparison = ref.get("compare") if isinstance(ref, dict) else None
+        status = comparison.get("status") if isinstance(comparison, dict) else None
+        if target["oid"] == commit or status in {"BEHIND", "IDENTICAL"}:
+            return read_head(target, seen_at)
+        if status == "AHEAD" and isinstance(known, dict) and "tree" in known:
+            return read_head(known, seen_at)
+        return None
+
+    async def commit_before(self, head: Head, until: datetime) -> Head | None:
+        """The newest commit of `head`'s history that is not younger than `until`, or None."""
+        repository = await self.read(
+            operations.COMMIT_BEFORE, {"oid": head.commit, "until": until.isoformat()}
+        )
+        found = repository.get("object")
+        history = found.get("history") if isinstance(found, dict) else None
+        nodes = history.get("nodes") if isinstance(history, dict) else None
+        if not isinstance(nodes, list) or not nodes or not isinstance(nodes[0], dict):
+            return None
+        return read_head(nodes[0], head.seen_at)
+
+    # Content by oid
+
+    async def trees(self, oids: Iterable[str]) -> dict[str, list[TreeEntry]]:
+        """The entries of each tree, complete: the listing must hash to the tree's oid."""
+        asked = dict.fromkeys(oids)
+        known: dict[str, list[TreeEntry]] = {EMPTY_TREE: []}
+        known |= {oid: self._trees[oid] for oid in asked if oid in self._trees}
+        missing = [oid for oid in asked if oid not in known]
+        for start in range(0, len(missing), TREES_A_REQUEST):
+            batch = missing[start : start + TREES_A_REQUEST]
+            known |= await _halving(batch, self._fetch_trees)
+        return {oid: known[oid] for oid in asked}
+
+    async def blobs(self, wanted: Iterable[Wanted]) -> dict[str, bytes]:
+        """The bytes of each blob, each hashed. In bounded batches; by REST where text is lossy."""
+        asked = {want.oid: want for want in wanted}
+        known = {oid: self._blobs[oid] for oid in asked if oid in self._blobs}
+        missing = [want for oid, want in asked.items() if oid not in known]
+        for batch in batches(missing):
+            known |= await _halving(batch, self._fetch_blobs)
+        return known
+
+    async def entry_at(self, tree: str, path: str) -> TreeEntry | None:
+        """What lies at a path below a root tree. Cheap where the trees on the way are known."""
+        *directories, name = path.split("/")
+        for directory in directories:
+            below = await self._named(tree, directory)
+            if below is None or not below.is_directory:
+                return None
+            tree = below.oid
+        return await self._named(tree, name)
+
+    async def _named(self, tree: str, name: str) -> TreeEntry | None:
+        entries = (await self.trees([tree]))[tree]
+        return next((entry for entry in entries if entry.name == name), None)
+
+    # Requests
+
+    def commit_url(self, oid: str) -> str | None:
+        """The page of a commit, where the web address is known from the API's."""
+        return f"https://github.com/{self.repository}/commit/{oid}" if self.github.is_com else None
+
+    @property
+    def ref(self) -> str:
+        return f"refs/heads/{self.branch}"
+
+    async def read(
+        self,
+        document: DocumentNode,
+        variables: Mapping[str, Json],
+        *,
+        partial: tuple[str, ...] | None = None,
+    ) -> Mapping[str, Json]:
+        """Send a read and return its `repository`.
+
+        `partial`: the path below which the caller copes with nulls that errors left behind.
+        """
+        try:
+            answer = await self.github.graphql(
+                document, {"owner": self._owner, "name": self._name, **variables}
+            )
+        except AnswerLost as error:
+            raise Unreachable(str(error)) from error
+        if failure := read_failure(answer, partial=partial):
+            raise failure
+        repository = (answer.data or {}).get("repository")
+        if not isinstance(repository, dict):
+            raise Unreachable("GitHub's answer has no repository in it.")
+        return repository
+
+    def target_of(self, repository: Mapping[str, Json]) -> Mapping[str, Json]:
+        ref = repository.get("ref")
+        target = ref.get("target") if isinstance(ref, dict) else None
+        if not isinstance(target, dict) or "tree" not in target:
+            raise Missing(
+                f"The branch {self.branch} does not exist in {self.repository}. "
+                "Create it with a first commit, or correct GITHUB_BRANCH."
+            )
+        return target
+
+    async def _fetch_trees(self, oids: Sequence[str]) -> dict[str, list[TreeEntry]]:
+        repository = await self.read(operations.trees(len(oids)), _oid_variables(oids))
+        fetched = {}
+        for i, oid in enumerate(oids):
+            tree = repository.get(f"t{i}")
+            listed = tree.get("entries") if isinstance(tree, dict) else None
+            entries = read_entries(listed) if isinstance(listed, list) else []
+            if tree_oid(entries) != oid:
+                raise Corrupt(f"GitHub's listing of the tree {oid} is not complete. Try again.")
+            fetched[oid] = entries
+            if len(entries) < self._trees.maxsize:
+                self._trees[oid] = entries
+        return fetched
+
+    async def _fetch_blobs(self, wanted: Sequence[Wanted]) -> dict[str, bytes]:
+        oids = [want.oid for want in wanted]
+        repository = await self.read(operations.blobs(len(oids)), _oid_variables(oids))
+        fetched = {oid: _proven(repository.get(f"b{i}"), oid) for i, oid in enumerate(oids)}
+        known = {oid: content for oid, content in fetched.items() if content is not None}
+        for oid in fetched.keys() - known.keys():
+            known[oid] = await self._fetch_raw_blob(oid)
+        for oid, content in known.items():
+            self._remember_blob(oid, content)
+        return known
+
+    def _remember_blob(self, oid: str, content: bytes) -> None:
+        if len(content) < self._blobs.maxsize // 4:
+            self._blobs[oid] = content
+
+    async def _fetch_raw_blob(self, oid: str) -> bytes:
+        content = await self.github.raw_blob(self.repository, oid)
+        if isinstance(content, Answer):
+            raise read_failure(content) or Missing(f"GitHub does not have the blob {oid}.")
+        if blob_oid(content) != oid:
+            raise Corrupt(f"GitHub's content of the blob {oid} has another hash. Try again.")
+        return content
+
+
+async def _halving(
+    batch: Sequence[T], fetch: Callable[[Sequence[T]], Awaitable[dict[str, V]]]
+) -> dict[str, V]:
+    """Fetch a batch, in halves where GitHub gives up on the whole."""
+    try:
+        return await fetch(batch)
+    except TooMuchAsked:
+        if len(batch) == 1:
+            raise
+    middle = len(batch) // 2
+    return await _halving(batch[:middle], fetch) | await _halving(batch[middle:], fetch)
+
+
+def batches(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
+    """Cut into requests that are bounded by count and by the sizes that the trees announced."""
+    batch: list[Wanted] = []
+    size = 0
+    for want in wanted:
+        if batch and (len(batch) == BLOBS_A_REQUEST or size + want.size > BYTES_A_REQUEST):
+            yield batch
+            batch, size = [], 0
+        batch.append(want)
+        size += want.size
+    if batch:
+        yield batch
+
+
+def _oid_variables(oids: Sequence[str]) -> dict[str, Json]:
+    return {f"o{i}": oid for i, oid in enumerate(oids)}
+
+
+def _proven(blob: Json, oid: str) -> bytes | None:
+    """The bytes of a blob's text if they hash to `oid`; None if it must come another way."""
+    if not isinstance(blob, dict) or blob.get("isTruncated") or blob.get("isBinary"):
+        return None
+    text = blob.get("text")
+    if not isinstance(text, str):
+        return None
+    content = text.encode(errors="surrogatepass")
+    return content if blob_oid(content) == oid else None
+
+
+def read_head(commit: Mapping[str, Json], seen_at: datetime) -> Head:
+    """A head from the JSON of a commit: `oid committedDate tree { oid }`."""
+    tree = commit.get("tree")
+    if not isinstance(tree, dict):
+        raise Unreachable("GitHub's answer names a commit without its tree.")
+    return Head(str(commit["oid"]), str(tree["oid"]), read_time(commit["committedDate"]), seen_at)
+
+
+def read_time(value: Json) -> datetime:
+    """A DateTime of GitHub's."""
+    return datetime.fromisoformat(str(value))

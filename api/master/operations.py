@@ -1,0 +1,119 @@
+"""The GraphQL operations that we send to GitHub. Reads are pinned to oids wherever GitHub can."""
+
+from functools import lru_cache
+
+from graphql import DocumentNode, parse
+
+_BLOB = "oid byteSize isTruncated isBinary text"
+_ENTRY = "nameRaw mode oid size"
+
+HEAD = parse("""
+query Head($owner: String!, $name: String!, $ref: String!) {
+  repository(owner: $owner, name: $name) {
+    ref(qualifiedName: $ref) { target { oid ... on Commit { committedDate tree { oid } } } }
+  }
+}
+""")
+
+# One request, one moment: the file is read below the very commit that is the head.
+HEAD_WITH_FILE = parse(f"""
+query HeadWithFile($owner: String!, $name: String!, $ref: String!, $path: String!) {{
+  repository(owner: $owner, name: $name) {{
+    ref(qualifiedName: $ref) {{ target {{ oid ... on Commit {{
+      committedDate tree {{ oid }}
+      file(path: $path) {{ {_ENTRY} object {{ ... on Blob {{ {_BLOB} }} }} }}
+    }} }} }}
+  }}
+}}
+""")
+
+HEAD_WITH_ENTRY = parse(f"""
+query HeadWithEntry($owner: String!, $name: String!, $ref: String!, $path: String!) {{
+  repository(owner: $owner, name: $name) {{
+    ref(qualifiedName: $ref) {{ target {{ oid ... on Commit {{
+      committedDate tree {{ oid }} file(path: $path) {{ {_ENTRY} }}
+    }} }} }}
+  }}
+}}
+""")
+
+COMMIT = parse("""
+query Commit($owner: String!, $name: String!, $oid: GitObjectID!) {
+  repository(owner: $owner, name: $name) {
+    object(oid: $oid) { oid ... on Commit { committedDate tree { oid } } }
+  }
+}
+""")
+
+# Heads are compared by ancestry, never by time.
+COMPARE = parse("""
+query Compare($owner: String!, $name: String!, $ref: String!, $commit: String!,
+              $oid: GitObjectID!) {
+  repository(owner: $owner, name: $name) {
+    ref(qualifiedName: $ref) {
+      target { oid ... on Commit { committedDate tree { oid } } }
+      compare(headRef: $commit) { status }
+    }
+    object(oid: $oid) { oid ... on Commit { committedDate tree { oid } } }
+  }
+}
+""")
+
+COMMIT_BEFORE = parse("""
+query CommitBefore($owner: String!, $name: String!, $oid: GitObjectID!, $until: GitTimestamp!) {
+  repository(owner: $owner, name: $name) {
+    object(oid: $oid) { ... on Commit {
+      history(first: 1, until: $until) { nodes { oid committedDate tree { oid } } }
+    } }
+  }
+}
+""")
+
+# Looking for a write's trailer: newest first, as `git log` would list them.
+HISTORY = parse("""
+query History($owner: String!, $name: String!, $ref: String!) {
+  repository(owner: $owner, name: $name) {
+    ref(qualifiedName: $ref) { target { oid ... on Commit {
+      history(first: 100) { nodes { oid committedDate message tree { oid }
+                                    parents(first: 1) { nodes { oid } } } }
+    } } }
+  }
+}
+""")
+
+
+@lru_cache(maxsize=256)
+def trees(count: int) -> DocumentNode:
+    """`count` trees by oid, in one request: variables o0, o1, ..., aliases t0, t1, ..."""
+    return _by_oid("Trees", "t", count, f"... on Tree {{ oid entries {{ {_ENTRY} }} }}")
+
+
+@lru_cache(maxsize=256)
+def blobs(count: int) -> DocumentNode:
+    """`count` blobs by oid, in one request: variables o0, o1, ..., aliases b0, b1, ..."""
+    return _by_oid("Blobs", "b", count, f"... on Blob {{ {_BLOB} }}")
+
+
+def _by_oid(operation: str, alias: str, count: int, fields: str) -> DocumentNode:
+    variables = " ".join(f"$o{i}: GitObjectID!" for i in range(count))
+    objects = " ".join(f"{alias}{i}: object(oid: $o{i}) {{ {fields} }}" for i in range(count))
+    return parse(
+        f"query {operation}($owner: String!, $name: String!, {variables})"
+        f" {{ repository(owner: $owner, name: $name) {{ {objects} }} }}"
+    )
+
+
+@lru_cache(maxsize=256)
+def commit(paths: int) -> DocumentNode:
+    """createCommitOnBranch, asking for little: what is asked can fail after the commit landed.
+
+    The oids of `paths` paths come back (variables p0, p1, ..., aliases f0, f1, ...): of the
+    documents, to compare with what was sent, and of the directories above them.
+    """
+    variables = "".join(f", $p{i}: String!" for i in range(paths))
+    files = " ".join(f"f{i}: file(path: $p{i}) {{ oid }}" for i in range(paths))
+    return parse(
+        f"mutation Commit($input: CreateCommitOnBranchInput!{variables})"
+        " { createCommitOnBranch(input: $input)"
+        f" {{ commit {{ oid committedDate tree {{ oid }} {files} }} }} }}"
+    )
