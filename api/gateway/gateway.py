@@ -1,0 +1,214 @@
+"""The heart: reads at a consistency level, writes that go to the master first."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Self, TypeVar
+
+from api.cache.cache import Cache, CachedHead
+from api.cache.database import CacheUnavailable
+from api.documents import Layout
+from api.gateway.errors import BadInput, MasterUnavailable, of_read
+from api.gateway.provenance import Consistency, FallbackReason
+from api.gateway.views import CacheView, MasterView, VerifiedView, View
+from api.jobs import SYNC
+from api.master.errors import MasterError
+from api.master.master import Master
+from api.sync.content import Content
+from api.sync.log import logged
+from api.sync.reconcile import Reconciler
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+KEPT = timedelta(days=1)  # how long a cold body that was read stays in the cache
+
+
+class Gateway:
+    """What the gateway stands on, once for a process."""
+
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        *,
+        max_staleness: float,
+        ring: Callable[[str], Awaitable[bool]],
+    ) -> None:
+        self.reconciler = reconciler
+        self.master: Master = reconciler.master
+        self.cache: Cache = reconciler.cache
+        self.content: Content = reconciler.content
+        self.layout: Layout = reconciler.layout
+        self.max_staleness = max_staleness  # seconds
+        self._ring = ring
+        self._syncing = asyncio.Lock()
+        self._background: set[asyncio.Task[object]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._background:
+            await asyncio.wait(self._background, timeout=5)
+
+    def start(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        """Run work that must go on when the request that wanted it is gone."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    def request_sync(self) -> None:
+        """Have the cache brought up to date soon: by the worker, or here if it cannot be rung."""
+        self.start(self._sync())
+
+    async def _sync(self) -> None:
+        if await self._ring(SYNC) or self._syncing.locked():
+            return
+        async with self._syncing:
+            try:
+                await logged(self.cache, SYNC, self.reconciler.run)
+            except (MasterError, CacheUnavailable) as error:
+                log.warning("the cache is as it was: %s", error)
+
+    def keep(self, bodies: Mapping[str, tuple[str, str]]) -> None:
+        """Keep cold bodies that were read, when there is time."""
+        self.start(self._keep(bodies))
+
+    async def _keep(self, bodies: Mapping[str, tuple[str, str]]) -> None:
+        try:
+            await self.cache.keep(bodies, until=datetime.now(UTC) + KEPT)
+        except CacheUnavailable:
+            log.info("%d bodies that were read are not kept: the cache is down", len(bodies))
+
+
+class Operation:
+    """The reads of one GraphQL operation. Fields that ask alike share one view: one snapshot.
+
+    Use as an async context manager. Raises GatewayError.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._stack = AsyncExitStack()
+        self._turn = asyncio.Lock()
+        self._views: dict[tuple[object, ...], View] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self._stack.aclose()
+        except CacheUnavailable:
+            log.info("the cache failed at the end of an operation")
+
+    async def view(
+        self,
+        consistency: Consistency,
+        *,
+        at_least: str | None = None,
+        max_staleness: float | None = None,
+        path: str | None = None,
+    ) -> View:
+        """A view at this level. `path`: the one document that will be asked for, if it is one."""
+        key = (consistency, at_least, max_staleness)
+        async with self._turn:
+            if key not in self._views:
+                self._views[key] = await self._open(consistency, at_least, max_staleness, path)
+            return self._views[key]
+
+    async def _open(
+        self,
+        consistency: Consistency,
+        at_least: str | None,
+        max_staleness: float | None,
+        path: str | None,
+    ) -> View:
+        try:
+            if consistency is not Consistency.CACHE:
+                return await self._open_master(consistency, at_least, path, None)
+            return await self._open_cache(at_least, max_staleness, path)
+        except MasterError as error:
+            raise of_read(error) from error
+
+    async def _open_cache(
+        self, at_least: str | None, max_staleness: float | None, path: str | None
+    ) -> View:
+        limit = self._gateway.max_staleness if max_staleness is None else max_staleness
+        head: CachedHead | None = None
+        try:
+            snapshot = await self._stack.enter_async_context(self._gateway.cache.snapshot())
+            head = snapshot.head
+            reason = None
+            if head is None:
+                reason = FallbackReason.CACHE_EMPTY
+            elif at_least and await snapshot.applied_at(at_least) is None:
+                reason = FallbackReason.BEHIND_AT_LEAST
+            elif (datetime.now(UTC) - head.seen_at).total_seconds() > limit:
+                reason = FallbackReason.CACHE_STALE
+        except CacheUnavailable:
+            reason = FallbackReason.CACHE_UNAVAILABLE
+        if reason in {FallbackReason.CACHE_EMPTY, FallbackReason.CACHE_STALE}:
+            self._gateway.request_sync()
+        stale = False
+        if reason:
+            try:
+                return await self._open_master(Consistency.MASTER, at_least, path, reason)
+            except MasterError:
+                if head is None:
+                    raise
+                stale = True
+        if head is None:
+            raise MasterUnavailable("Neither GitHub nor the cache can be reached.")
+        return CacheView(
+            snapshot, head, self._gateway.content, self._pin, self._gateway.keep, stale=stale
+        )
+
+    async def _open_master(
+        self,
+        consistency: Consistency,
+        at_least: str | None,
+        path: str | None,
+        fallback: FallbackReason | None,
+    ) -> View:
+        gateway, entry = self._gateway, None
+        if at_least:
+            contains = await gateway.master.contains(at_least)
+            if contains is None:
+                raise BadInput(
+                    f"The commit {at_least} of `atLeast` is not in the history of the branch "
+                    f"{gateway.master.branch}. Use the commit that a mutation returned."
+                )
+            head, path = contains, None
+        elif path is None:
+            head = await gateway.master.head()
+        elif consistency is Consistency.VERIFIED:
+            head, entry = await gateway.master.head_with_entry(path)
+        else:
+            head, entry = await gateway.master.head_with_file(path)
+        if consistency is Consistency.VERIFIED:
+            view: MasterView = VerifiedView(head, gateway.reconciler)
+        else:
+            view = MasterView(head, gateway.reconciler, fallback=fallback)
+        if path is not None:
+            view.tell(path, entry)
+        return view
+
+    async def _pin(self, cached: CachedHead) -> MasterView:
+        """The master at the commit that the cache was at: what was answered so far stays true."""
+        head = await self._gateway.master.head_at(cached.commit)
+        return MasterView(head, self._gateway.reconciler, fallback=FallbackReason.CACHE_UNAVAILABLE)

@@ -1,0 +1,102 @@
+"""What the resolvers of one operation share: its reads, its writer and its loaders.
+
+Loaders gather what sibling fields ask for into one statement or request.
+"""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from strawberry.dataloader import DataLoader
+from strawberry.fastapi import BaseContext
+from strawberry.types import Info as StrawberryInfo
+
+from api.documents.listing import Indexed, Listing, Page, Window
+from api.gateway.gateway import Gateway, Operation
+from api.gateway.views import View
+from api.gateway.writes import Writer
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Asked(Generic[K]):
+    """A question to one view."""
+
+    view: View
+    of: K
+
+
+class Context(BaseContext):
+    """Made anew for every operation."""
+
+    def __init__(self, gateway: Gateway, writer: Writer, operation: Operation) -> None:
+        super().__init__()
+        self.gateway = gateway
+        self.writer = writer
+        self.operation = operation
+        self.documents: DataLoader[Asked[str], Indexed | None] = _loader(_documents)
+        self.texts: DataLoader[Asked[_Text], str | None] = _loader(_texts)
+        self.pages: DataLoader[Asked[tuple[Listing, Window]], Page] = _loader(
+            lambda view, asked: view.pages(asked)
+        )
+        self.counts: DataLoader[Asked[Listing], int] = _loader(
+            lambda view, listings: view.counts(listings)
+        )
+        self.project_paths: DataLoader[Asked[None], dict[str, str]] = _loader(_project_paths)
+
+    async def text(self, view: View, item: Indexed) -> str | None:
+        """The Markdown of a document, or None if it is unreadable."""
+        return await self.texts.load(Asked(view, _Text(item)))
+
+
+Info = StrawberryInfo[Context, None]
+
+
+class _Text:
+    """An item as a question for its text. Two are the same if they name the same content."""
+
+    def __init__(self, item: Indexed) -> None:
+        self.item = item
+
+    def __hash__(self) -> int:
+        return hash((self.item.document.path, self.item.document.revision))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Text) and (
+            self.item.document.path == other.item.document.path
+            and self.item.document.revision == other.item.document.revision
+        )
+
+
+def _loader(
+    ask: Callable[[View, list[K]], Awaitable[Sequence[V]]],
+) -> DataLoader[Asked[K], V]:
+    async def load(questions: list[Asked[K]]) -> list[V]:
+        by_view: dict[View, list[int]] = defaultdict(list)
+        for i, question in enumerate(questions):
+            by_view[question.view].append(i)
+        answers: dict[int, V] = {}
+        for view, places in by_view.items():
+            found = await ask(view, [questions[i].of for i in places])
+            answers |= dict(zip(places, found, strict=True))
+        return [answers[i] for i in range(len(questions))]
+
+    return DataLoader(load_fn=load)
+
+
+async def _documents(view: View, paths: list[str]) -> list[Indexed | None]:
+    found = await view.documents(paths)
+    return [found.get(path) for path in paths]
+
+
+async def _texts(view: View, asked: list[_Text]) -> list[str | None]:
+    texts = await view.texts([text.item for text in asked])
+    return [texts.get(text.item.document.path) for text in asked]
+
+
+async def _project_paths(view: View, asked: list[None]) -> list[dict[str, str]]:
+    paths = dict(await view.project_paths())
+    return [paths for _ in asked]

@@ -1,0 +1,269 @@
+"""What can be asked."""
+
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Annotated
+
+import strawberry
+
+from api.cache.database import CacheUnavailable
+from api.cache.tables import HealthCheckRow
+from api.documents import Collection
+from api.documents.listing import Listing, Order, Where
+from api.gateway.errors import BadInput
+from api.gateway.provenance import Consistency
+from api.gateway.views import View
+from api.graphql.context import Asked, Info
+from api.graphql.scalars import GitObjectID
+from api.graphql.types import (
+    AnyNode,
+    Connection,
+    Node,
+    Priority,
+    Project,
+    Seen,
+    Session,
+    connection,
+    document,
+    keys_of_project,
+    read_window,
+)
+
+AtLeast = Annotated[
+    GitObjectID | None,
+    strawberry.argument(description="A commit that the answer must include, from a mutation."),
+]
+MaxStaleness = Annotated[
+    int | None,
+    strawberry.argument(description="Seconds up to which a CACHE answer counts as fresh."),
+]
+
+
+@strawberry.enum(description="How a list of sessions is ordered. Undated ones count as oldest.")
+class SessionOrder(Enum):
+    OCCURRED_AT_DESC = "OCCURRED_AT_DESC"
+    OCCURRED_AT_ASC = "OCCURRED_AT_ASC"
+    PATH_ASC = "PATH_ASC"
+
+
+@strawberry.input(description="Conditions that all must hold. Texts match exactly.")
+class SessionFilter:
+    project: strawberry.ID | None = None
+    status: str | None = None
+    priority: str | None = None
+    agent: str | None = None
+    tag: str | None = None
+    from_: datetime | None = strawberry.field(
+        default=None, name="from", description="Occurred then or later."
+    )
+    to: datetime | None = strawberry.field(default=None, description="Occurred before then.")
+    title_contains: str | None = strawberry.field(
+        default=None, description="A part of the title, in any case."
+    )
+
+
+@strawberry.type(description="What the daily comparison of the whole cache found.")
+class HealthCheck:
+    checked_at: datetime
+    commit: GitObjectID
+    documents: int
+    drifted: int
+    repaired: int
+    consistency: float = strawberry.field(description="Share of documents without drift, 0 to 1.")
+
+
+@strawberry.type(description="The state of the cache.")
+class CacheStatus:
+    available: bool
+    head: GitObjectID | None = strawberry.field(
+        default=None, description="The commit it is true for; null before the first sync."
+    )
+    synced_at: datetime | None = strawberry.field(
+        default=None, description="When that was last seen to be the master's head."
+    )
+    age_seconds: float | None = None
+    documents: int = 0
+    hot: int = 0
+    unreadable: int = strawberry.field(
+        default=0, description="Indexed, but their content could not be understood."
+    )
+    last_health_check: HealthCheck | None = None
+
+
+@strawberry.type
+class Query:
+    @strawberry.field(description="Any document by its id.")
+    async def node(
+        self, info: Info, id: strawberry.ID, consistency: Consistency = Consistency.CACHE
+    ) -> Node | None:
+        return await _document(info, id, consistency, None, None)
+
+    @strawberry.field(description="A session by its id; null if there is none.")
+    async def session(
+        self,
+        info: Info,
+        id: strawberry.ID,
+        consistency: Consistency = Consistency.CACHE,
+        at_least: AtLeast = None,
+        max_staleness: MaxStaleness = None,
+    ) -> Session | None:
+        found = await _document(info, id, consistency, at_least, max_staleness)
+        return found if isinstance(found, Session) else None
+
+    @strawberry.field(description="A project by its id; null if there is none.")
+    async def project(
+        self,
+        info: Info,
+        id: strawberry.ID,
+        consistency: Consistency = Consistency.CACHE,
+        at_least: AtLeast = None,
+        max_staleness: MaxStaleness = None,
+    ) -> Project | None:
+        found = await _document(info, id, consistency, at_least, max_staleness)
+        return found if isinstance(found, Project) else None
+
+    @strawberry.field(description="A priority by its id; null if there is none.")
+    async def priority(
+        self,
+        info: Info,
+        id: strawberry.ID,
+        consistency: Consistency = Consistency.CACHE,
+        at_least: AtLeast = None,
+        max_staleness: MaxStaleness = None,
+    ) -> Priority | None:
+        found = await _document(info, id, consistency, at_least, max_staleness)
+        return found if isinstance(found, Priority) else None
+
+    @strawberry.field(description="Sessions, newest first unless asked otherwise.")
+    async def sessions(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+        where: SessionFilter | None = None,
+        order_by: SessionOrder = SessionOrder.OCCURRED_AT_DESC,
+        consistency: Consistency = Consistency.CACHE,
+        at_least: AtLeast = None,
+        max_staleness: MaxStaleness = None,
+    ) -> Connection[Session]:
+        order = Order[order_by.value]
+        window = read_window(order, first=first, after=after, last=last, before=before)
+        view = await _view(info, consistency, at_least, max_staleness)
+        listing = Listing(
+            collection=Collection.SESSIONS, where=await _where(info, view, where), order=order
+        )
+        return await connection(info.context, view, listing, window, Session)
+
+    @strawberry.field(description="Projects by rank; those without one come last.")
+    async def projects(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        consistency: Consistency = Consistency.CACHE,
+        at_least: AtLeast = None,
+        max_staleness: MaxStaleness = None,
+    ) -> Connection[Project]:
+        window = read_window(Order.RANK_ASC, first=first, after=after)
+        view = await _view(info, consistency, at_least, max_staleness)
+        listing = Listing(collection=Collection.PROJECTS, where=Where(), order=Order.RANK_ASC)
+        return await connection(info.context, view, listing, window, Project)
+
+    @strawberry.field(description="Priorities by rank; those without one come last.")
+    async def priorities(
+        self,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        consistency: Consistency = Consistency.CACHE,
+        at_least: AtLeast = None,
+        max_staleness: MaxStaleness = None,
+    ) -> Connection[Priority]:
+        window = read_window(Order.RANK_ASC, first=first, after=after)
+        view = await _view(info, consistency, at_least, max_staleness)
+        listing = Listing(collection=Collection.PRIORITIES, where=Where(), order=Order.RANK_ASC)
+        return await connection(info.context, view, listing, window, Priority)
+
+    @strawberry.field(description="How the cache is: what it holds and how old it is.")
+    async def cache_status(self, info: Info) -> CacheStatus:
+        try:
+            async with info.context.gateway.cache.snapshot() as snapshot:
+                totals = await snapshot.totals()
+                check = await snapshot.last_health_check()
+                head = snapshot.head
+        except CacheUnavailable:
+            return CacheStatus(available=False)
+        if head is None:
+            return CacheStatus(available=True)
+        return CacheStatus(
+            available=True,
+            head=GitObjectID(head.commit),
+            synced_at=head.seen_at,
+            age_seconds=max(0.0, (datetime.now(UTC) - head.seen_at).total_seconds()),
+            documents=totals.documents,
+            hot=totals.hot,
+            unreadable=totals.unreadable,
+            last_health_check=_health_check(check) if check else None,
+        )
+
+
+def _health_check(row: HealthCheckRow) -> HealthCheck:
+    return HealthCheck(
+        checked_at=row.checked_at,
+        commit=GitObjectID(row.commit),
+        documents=row.documents,
+        drifted=row.drifted,
+        repaired=row.repaired,
+        consistency=row.consistency,
+    )
+
+
+async def _view(
+    info: Info,
+    consistency: Consistency,
+    at_least: str | None,
+    max_staleness: int | None,
+    path: str | None = None,
+) -> View:
+    if max_staleness is not None and max_staleness < 0:
+        raise BadInput("`maxStaleness` is a number of seconds, 0 or more.")
+    return await info.context.operation.view(
+        consistency, at_least=at_least, max_staleness=max_staleness, path=path
+    )
+
+
+async def _document(
+    info: Info,
+    path: str,
+    consistency: Consistency,
+    at_least: str | None,
+    max_staleness: int | None,
+) -> AnyNode | None:
+    if info.context.gateway.layout.collection_of(path) is None or "\0" in path:
+        return None
+    view = await _view(info, consistency, at_least, max_staleness, path)
+    item = await info.context.documents.load(Asked(view, path))
+    return document(Seen.through(view, item)) if item else None
+
+
+async def _where(info: Info, view: View, where: SessionFilter | None) -> Where:
+    if where is None:
+        return Where()
+    texts = (where.status, where.priority, where.agent, where.tag, where.title_contains)
+    if any("\0" in text for text in (*texts, where.project) if text):
+        raise BadInput("No document contains the character NUL; remove it from the filter.")
+    keys = None
+    if where.project is not None:
+        keys = await keys_of_project(info.context, view, where.project)
+    return Where(
+        project_keys=keys,
+        status=where.status,
+        priority=where.priority,
+        agent=where.agent,
+        tag=where.tag,
+        since=where.from_,
+        until=where.to,
+        title_contains=where.title_contains,
+    )

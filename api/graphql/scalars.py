@@ -1,0 +1,59 @@
+"""Scalars that refuse what they are not, instead of guessing."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import NewType
+
+from strawberry import scalar
+from strawberry.types.scalar import ScalarDefinition
+
+GitObjectID = NewType("GitObjectID", str)
+
+
+def _read_oid(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{40}", value):
+        raise ValueError("A GitObjectID has 40 lower-case hex digits.")
+    return value
+
+
+def _read_moment(value: object) -> datetime:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if moment is not None and moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("A DateTime is ISO 8601 with an offset, such as 2026-02-28T18:30:00Z.")
+
+
+def _write_moment(value: datetime) -> str:
+    return value.isoformat().replace("+00:00", "Z")
+
+
+def _read_date(value: object) -> date:
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value):
+        return date.fromisoformat(value)
+    raise ValueError("A Date is written as 2026-02-28.")
+
+
+SCALARS: Mapping[object, ScalarDefinition] = {
+    GitObjectID: scalar(
+        name="GitObjectID",
+        description="A Git object's hash: 40 lower-case hex digits.",
+        serialize=str,
+        parse_value=_read_oid,
+    ),
+    datetime: scalar(
+        name="DateTime",
+        description="A moment: ISO 8601 with an offset.",
+        serialize=_write_moment,
+        parse_value=_read_moment,
+    ),
+    date: scalar(
+        name="Date",
+        description="A day: ISO 8601, as 2026-02-28.",
+        serialize=date.isoformat,
+        parse_value=_read_date,
+    ),
+}

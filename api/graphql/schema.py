@@ -1,0 +1,71 @@
+"""The schema, and what its errors say."""
+
+import logging
+import uuid
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.extensions import ParserCache, ValidationCache
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext
+
+from api.documents import Json
+from api.gateway.errors import GatewayError, of_read
+from api.graphql.mutations import Mutation
+from api.graphql.queries import Query
+from api.graphql.scalars import SCALARS
+from api.graphql.types import Document, Priority, Project, Session
+from api.master.errors import MasterError
+
+log = logging.getLogger(__name__)
+
+_REMEMBERED_OPERATIONS = 500
+
+
+class Schema(strawberry.Schema):
+    """Errors are logged by reference, not printed with their cause."""
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Errors are logged where they are written out, in `written`."""
+
+
+schema = Schema(
+    query=Query,
+    mutation=Mutation,
+    types=[Document, Session, Project, Priority],
+    extensions=[
+        lambda: ParserCache(maxsize=_REMEMBERED_OPERATIONS),
+        lambda: ValidationCache(maxsize=_REMEMBERED_OPERATIONS),
+    ],
+    config=StrawberryConfig(scalar_map=SCALARS),
+)
+
+
+def written(error: GraphQLError) -> dict[str, Json]:
+    """An error as it goes into the answer: with a code, and without anything internal.
+
+    What nobody foresaw becomes INTERNAL with a reference that stands in the log as well.
+    """
+    formatted: dict[str, Json] = {"message": error.message}
+    if error.locations:
+        formatted["locations"] = [{"line": at.line, "column": at.column} for at in error.locations]
+    if error.path:
+        formatted["path"] = list(error.path)
+    cause = error.original_error
+    if isinstance(cause, MasterError):
+        cause = of_read(cause)
+    if isinstance(cause, GatewayError):
+        formatted["message"] = str(cause)
+        formatted["extensions"] = {"code": cause.code, **cause.details}
+    elif cause is None or isinstance(cause, GraphQLError):
+        formatted["extensions"] = {"code": "BAD_INPUT"}
+    else:
+        reference = uuid.uuid4().hex[:12]
+        log.error("unexpected error %s at %s", reference, error.path, exc_info=cause)
+        formatted["message"] = (
+            f"Something went wrong inside the gateway. Report it with the reference {reference}."
+        )
+        formatted["extensions"] = {"code": "INTERNAL", "reference": reference}
+    return formatted

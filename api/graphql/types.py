@@ -1,0 +1,316 @@
+"""The documents as agents see them."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Generic, Self, TypeVar
+
+import strawberry
+from strawberry import Private
+from strawberry.scalars import JSON
+
+from api.documents import (
+    AnyDocument,
+    Collection,
+    body_of,
+    excerpt,
+    project_key,
+)
+from api.documents import Priority as PriorityDocument
+from api.documents import Project as ProjectDocument
+from api.documents import Session as SessionDocument
+from api.documents.listing import (
+    Indexed,
+    InvalidPage,
+    Listing,
+    Order,
+    Page,
+    Where,
+    Window,
+    cursor,
+    window,
+)
+from api.gateway import provenance as told
+from api.gateway.errors import BadInput, LimitExceeded
+from api.gateway.views import View
+from api.graphql.context import Asked, Context, Info
+from api.graphql.scalars import GitObjectID
+
+_MAX_EXCERPT = 10_000  # characters
+
+strawberry.enum(told.Consistency, description="Which index an answer trusts.")
+strawberry.enum(told.Source, description="The store whose index an answer is from.")
+strawberry.enum(
+    told.FallbackReason, description="Why an answer did not come from where it was asked for."
+)
+strawberry.enum(told.Verification, description="What comparing cache and master showed.")
+
+
+@strawberry.type(description="Where an answer came from, and how far to trust it.")
+class Provenance:
+    source: told.Source
+    commit: GitObjectID = strawberry.field(description="The head that the answer is true for.")
+    as_of: datetime = strawberry.field(
+        description="When that head was last seen to be the master's."
+    )
+    age_seconds: float = strawberry.field(description="Seconds since `asOf`.")
+    stale: bool = strawberry.field(
+        description="Older than asked for, served because nothing better was reachable."
+    )
+    fallback: told.FallbackReason | None = strawberry.field(
+        description="Why it did not come from where it was asked for."
+    )
+    verification: told.Verification | None = strawberry.field(
+        description="What the comparison showed; VERIFIED reads only."
+    )
+
+    @classmethod
+    def of(cls, source: told.Provenance) -> Self:
+        return cls(
+            source=source.source,
+            commit=GitObjectID(source.commit),
+            as_of=source.as_of,
+            age_seconds=source.age_seconds,
+            stale=source.stale,
+            fallback=source.fallback,
+            verification=source.verification,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A document and how it was seen. `view` opens the view for what hangs on the document."""
+
+    item: Indexed
+    provenance: told.Provenance
+    view: Callable[[], Awaitable[View]]
+    text: str | None = None
+
+    @classmethod
+    def through(cls, view: View, item: Indexed) -> Self:
+        async def opened() -> View:
+            return view
+
+        return cls(item, view.provenance, opened)
+
+
+@strawberry.interface(description="Something with an id.")
+class Node:
+    id: strawberry.ID
+
+
+@strawberry.interface(description="One Markdown file. Its path in the repository is its id.")
+class Document(Node):
+    path: str
+    revision: GitObjectID = strawberry.field(description="Blob oid: the hash of the content.")
+    title: str
+    metadata: JSON = strawberry.field(description="Front matter and header lines, as found.")
+    bytes: int
+    hot: bool = strawberry.field(description="Whether the body is kept in the cache.")
+    unreadable: str | None = strawberry.field(
+        description="Why the content cannot be understood. Such a document has no text here."
+    )
+    provenance: Provenance
+    seen: Private[Seen]
+
+    @strawberry.field(description="The file, byte for byte.")
+    async def markdown(self, info: Info) -> str:
+        return await _text(info.context, self.seen)
+
+    @strawberry.field(description="The text without front matter.")
+    async def body(self, info: Info) -> str:
+        return body_of(await _text(info.context, self.seen))
+
+    @strawberry.field(description="The beginning of the body as plain text.")
+    async def excerpt(self, info: Info, length: int = 280) -> str:
+        if not 1 <= length <= _MAX_EXCERPT:
+            raise LimitExceeded(f"An excerpt has 1 to {_MAX_EXCERPT} characters.")
+        return excerpt(await _text(info.context, self.seen), length)
+
+
+@strawberry.type(description="What happened once: a saved conversation, a day's work.")
+class Session(Document):
+    occurred_at: datetime | None = strawberry.field(
+        description="When it was; null when the document does not tell."
+    )
+    status: str | None
+    priority: str | None
+    agent: str | None
+    tags: list[str]
+
+    @strawberry.field(description="The project that the document names, if there is one.")
+    async def project(self, info: Info) -> "Project | None":
+        return await _project_of(info.context, self.seen)
+
+
+@strawberry.type(description="What sessions work on.")
+class Project(Document):
+    name: str
+    status: str | None
+    rank: int | None
+
+    @strawberry.field(description="The sessions that name this project, newest first.")
+    async def sessions(
+        self, info: Info, first: int | None = 20, after: str | None = None
+    ) -> "Connection[Session]":
+        view = await self.seen.view()
+        order = Order.OCCURRED_AT_DESC
+        keys = await keys_of_project(info.context, view, self.path)
+        listing = Listing(
+            collection=Collection.SESSIONS, where=Where(project_keys=keys), order=order
+        )
+        return await connection(
+            info.context, view, listing, read_window(order, first=first, after=after), Session
+        )
+
+
+@strawberry.type(description="What matters next.")
+class Priority(Document):
+    rank: int | None
+    status: str | None
+    due_on: date | None
+
+    @strawberry.field(description="The project that the document names, if there is one.")
+    async def project(self, info: Info) -> Project | None:
+        return await _project_of(info.context, self.seen)
+
+
+AnyNode = Session | Project | Priority
+N = TypeVar("N", Session, Project, Priority)
+
+
+@strawberry.type(description="Where a page lies in its list.")
+class PageInfo:
+    has_next_page: bool
+    has_previous_page: bool
+    start_cursor: str | None
+    end_cursor: str | None
+
+
+@strawberry.type(description="A document in a list, and its place there.")
+class Edge(Generic[N]):
+    cursor: str
+    node: N
+
+
+@strawberry.type(description="A page of a list.")
+class Connection(Generic[N]):
+    edges: list[Edge[N]]
+    nodes: list[N]
+    page_info: PageInfo
+    provenance: Provenance
+    listing: Private[Listing]
+    view: Private[View]
+
+    @strawberry.field(description="The true total of the list, whatever its pages.")
+    async def total_count(self, info: Info) -> int:
+        return await info.context.counts.load(Asked(self.view, self.listing))
+
+
+def document(seen: Seen) -> AnyNode:
+    """The GraphQL object of a document."""
+    found = seen.item.document
+    common: dict[str, Any] = {  # the constructors say the types; ** cannot
+        "id": strawberry.ID(found.path),
+        "path": found.path,
+        "revision": GitObjectID(found.revision),
+        "title": found.title,
+        "metadata": found.metadata,
+        "bytes": found.bytes,
+        "hot": seen.item.hot,
+        "unreadable": seen.item.unreadable,
+        "provenance": Provenance.of(seen.provenance),
+        "seen": seen,
+    }
+    match found:
+        case SessionDocument():
+            return Session(
+                **common,
+                occurred_at=found.occurred_at,
+                status=found.status,
+                priority=found.priority,
+                agent=found.agent,
+                tags=list(found.tags),
+            )
+        case ProjectDocument():
+            return Project(**common, name=found.name, status=found.status, rank=found.rank)
+        case PriorityDocument():
+            return Priority(**common, rank=found.rank, status=found.status, due_on=found.due_on)
+
+
+async def connection(
+    context: Context, view: View, listing: Listing, page_window: Window, kind: type[N]
+) -> Connection[N]:
+    """A page of a list as a Relay connection."""
+    page: Page = await context.pages.load(Asked(view, (listing, page_window)))
+    nodes = [
+        node for item in page.items if isinstance(node := document(Seen.through(view, item)), kind)
+    ]
+    edges = [
+        Edge(cursor=cursor(listing.order, item.document), node=node)
+        for item, node in zip(page.items, nodes, strict=True)
+    ]
+    return Connection(
+        edges=edges,
+        nodes=nodes,
+        page_info=PageInfo(
+            has_next_page=page.has_next,
+            has_previous_page=page.has_previous,
+            start_cursor=edges[0].cursor if edges else None,
+            end_cursor=edges[-1].cursor if edges else None,
+        ),
+        provenance=Provenance.of(view.provenance),
+        listing=listing,
+        view=view,
+    )
+
+
+def read_window(
+    order: Order,
+    *,
+    first: int | None = None,
+    after: str | None = None,
+    last: int | None = None,
+    before: str | None = None,
+) -> Window:
+    try:
+        return window(order, first=first, after=after, last=last, before=before)
+    except InvalidPage as error:
+        raise BadInput(str(error)) from error
+
+
+async def keys_of_project(context: Context, view: View, path: str) -> frozenset[str]:
+    """The keys by which sessions name this project."""
+    paths = await context.project_paths.load(Asked(view, None))
+    return frozenset(key for key, owner in paths.items() if owner == path)
+
+
+async def _text(context: Context, seen: Seen) -> str:
+    if seen.item.unreadable:
+        raise BadInput(
+            f"{seen.item.document.path} cannot be read as Markdown: {seen.item.unreadable}",
+            path=seen.item.document.path,
+        )
+    if seen.text is not None:
+        return seen.text
+    view = await seen.view()
+    text = await context.text(view, seen.item)
+    if text is None:
+        raise BadInput(f"{seen.item.document.path} cannot be read as Markdown.")
+    return text
+
+
+async def _project_of(context: Context, seen: Seen) -> Project | None:
+    written = _written_project(seen.item.document)
+    if not written:
+        return None
+    view = await seen.view()
+    paths = await context.project_paths.load(Asked(view, None))
+    path = paths.get(project_key(written))
+    item = await context.documents.load(Asked(view, path)) if path else None
+    node = document(Seen.through(view, item)) if item else None
+    return node if isinstance(node, Project) else None
+
+
+def _written_project(found: AnyDocument) -> str | None:
+    return found.project if isinstance(found, SessionDocument | PriorityDocument) else None

@@ -1,0 +1,126 @@
+"""The arq worker: a clock and a doorbell. What there is to do stands in cache and master."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import orjson
+from arq import Worker, cron, func
+from arq.connections import create_pool
+from arq.cron import CronJob
+from arq.typing import WorkerCoroutine
+from redis.exceptions import RedisError
+
+from api.cache.database import CacheUnavailable
+from api.jobs import HEALTH_CHECK, QUEUE, RETENTION, SYNC, redis_settings, serialize
+from api.settings import Settings, SettingsError
+from api.wiring import Parts, open_parts
+from workers.tasks import health_check, retention, sync
+
+log = logging.getLogger(__name__)
+
+_SYNC_SECONDS, _CHECK_SECONDS = 900, 3600  # a run that takes longer is stuck
+_NIGHT = 3  # o'clock UTC, when health check and retention run
+_GRACE_SECONDS = 20  # for a job that is running when the worker is told to stop
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between tries to reach Redis
+
+
+async def run(settings: Settings) -> None:
+    """Work until cancelled. A lost Redis is waited for; what failed is tried by the clock."""
+    async with open_parts(settings) as parts:
+        await work(parts)
+
+
+async def work(parts: Parts) -> None:
+    """As `run`, with parts that are open. Raises SettingsError without REDIS_URL."""
+    url = parts.settings.redis_url
+    if url is None:
+        raise SettingsError("Cannot start the worker: set REDIS_URL (redis://...).")
+    await _catch_up(parts)
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            await _serve(parts, url.get_secret_value())
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("Redis is lost (%s); trying again in %gs", type(error).__name__, pause)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _serve(parts: Parts, url: str) -> None:
+    """One life of an arq worker: it ends when Redis goes away."""
+    pool = await create_pool(
+        redis_settings(url), job_serializer=serialize, job_deserializer=orjson.loads
+    )
+    interval = parts.settings.sync_interval_minutes
+    worker = Worker(
+        functions=[
+            func(_job(sync, parts), name=SYNC, timeout=_SYNC_SECONDS, keep_result=0),
+            func(
+                _job(health_check, parts), name=HEALTH_CHECK, timeout=_CHECK_SECONDS, keep_result=0
+            ),
+            func(_job(retention, parts), name=RETENTION, timeout=_SYNC_SECONDS, keep_result=0),
+        ],
+        cron_jobs=[
+            _cron(sync, parts, minute=set(range(0, 60, interval)), timeout=_SYNC_SECONDS),
+            _cron(health_check, parts, hour=_NIGHT, minute={17}, timeout=_CHECK_SECONDS),
+            _cron(retention, parts, hour=_NIGHT, minute={47}, timeout=_SYNC_SECONDS),
+        ],
+        queue_name=QUEUE,
+        redis_pool=pool,
+        handle_signals=False,
+        job_completion_wait=_GRACE_SECONDS,
+        health_check_interval=15,
+        max_jobs=2,
+        poll_delay=0.5,
+        job_serializer=serialize,
+        job_deserializer=orjson.loads,
+    )
+    try:
+        await worker.async_run()
+    finally:
+        # Also when we are cancelled: arq's own handlers, which would do it, are switched off.
+        await asyncio.shield(worker.close())
+
+
+Task = Callable[[Parts], Awaitable[None]]
+
+
+def _job(task: Task, parts: Parts) -> WorkerCoroutine:
+    async def job(context: object, *arguments: object, **named: object) -> None:
+        await task(parts)
+
+    job.__qualname__ = task.__name__
+    return cast(WorkerCoroutine, job)
+
+
+def _cron(
+    task: Task, parts: Parts, *, minute: set[int], timeout: int, hour: int | None = None
+) -> CronJob:
+    return cron(
+        _job(task, parts),
+        name=f"cron:{task.__name__}",
+        hour=hour,
+        minute=minute,
+        timeout=timeout,
+        keep_result=0,
+    )
+
+
+async def _catch_up(parts: Parts) -> None:
+    """A tick that passed while no worker ran is gone: look at once what it would have done."""
+    try:
+        async with parts.reconciler.cache.snapshot() as snapshot:
+            head, check = snapshot.head, await snapshot.last_health_check()
+    except CacheUnavailable as error:
+        log.warning("%s The worker starts all the same.", error)
+        return
+    now = datetime.now(UTC)
+    interval = timedelta(minutes=parts.settings.sync_interval_minutes)
+    if head is None or now - head.seen_at >= interval:
+        await sync(parts)
+    if check is None or now - check.checked_at >= timedelta(days=1):
+        await health_check(parts)
+        await retention(parts)
