@@ -4,27 +4,47 @@ import os
 
 # Before anything of ours is imported: settings of the developer's shell (or of a CI job, which
 # has GITHUB_* in plenty) must not reach a test. PG* would reconfigure asyncpg.
-OURS = frozenset({"HOST", "PORT", "LOG_LEVEL", "ENVIRONMENT", "API_KEYS", "API_TOKENS"})
-PREFIXES = ("ANNORIS_", "DATABASE_", "GITHUB_", "PG", "RAILWAY_", "REDIS_", "SYNC_", "WEBHOOK_")
+PREFIXES = (
+    "ANNORIS_",
+    "DATABASE_",
+    "GITHUB_",
+    "HOST",
+    "MASTER_",
+    "MAX_",
+    "PG",
+    "PORT",
+    "PRIORITY_",
+    "PROJECT_",
+    "REDIS_",
+    "RETENTION_",
+    "SESSION_",
+    "SYNC_",
+    "WRITE_",
+)
 for _name in list(os.environ):
-    if _name in OURS or _name.startswith(PREFIXES):
+    if _name.startswith(PREFIXES):
         del os.environ[_name]
 
 import asyncio  # noqa: E402 - the environment comes first
 import secrets  # noqa: E402
 import tempfile  # noqa: E402
-from collections.abc import Coroutine, Iterator  # noqa: E402
+from collections.abc import AsyncIterator, Coroutine, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+from api.cache.migrate import migrate  # noqa: E402
+from sandbox.github import GitHub, Limits, create_repository  # noqa: E402
 from sandbox.postgres import UNSAFE_BUT_QUICK, Postgres  # noqa: E402
 from sandbox.redis import Redis  # noqa: E402
+from sandbox.stack import SAMPLES  # noqa: E402
+from tests.clone import Clone  # noqa: E402
+from tests.corpus import corpus_bundle  # noqa: E402
 
 # The same examples every time, so that a red test is the change's fault; no deadline, because
 # a machine may be slow. `HYPOTHESIS_PROFILE=deep pytest` goes looking for more.
-settings.register_profile("default", derandomize=True, deadline=None)
+settings.register_profile("default", derandomize=True, deadline=None, max_examples=150)
 settings.register_profile("deep", max_examples=2000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
@@ -62,12 +82,47 @@ def redis_server() -> Iterator[Redis]:
         run(server.stop())
 
 
+@pytest.fixture(scope="session")
+def template(postgres_server: Postgres) -> str:
+    """A database with our tables and no rows, built by the real migrations."""
+    run(postgres_server.create_database("template_of_ours"))
+    run(migrate(postgres_server.url_of("template_of_ours")))
+    return "template_of_ours"
+
+
 @pytest.fixture
-def database_url(postgres_server: Postgres) -> Iterator[str]:
-    """The URL of a new and empty database that nobody else uses."""
+def database_url(postgres_server: Postgres, template: str) -> Iterator[str]:
+    """The URL of a database of one's own, with our tables and no rows."""
     name = f"test_{secrets.token_hex(6)}"
-    run(postgres_server.create_database(name))
+    run(postgres_server.create_database(name, template=template))
     try:
         yield postgres_server.url_of(name)
     finally:
         run(postgres_server.drop_database(name))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A bare repository with the sample documents."""
+    target = tmp_path / "repository.git"
+    create_repository(target, SAMPLES)
+    return target
+
+
+@pytest.fixture
+async def github(repository: Path) -> AsyncIterator[GitHub]:
+    """The stand-in for GitHub over `repository`, without limits on what one may commit."""
+    async with GitHub(repository, limits=Limits.off()) as server:
+        yield server
+
+
+@pytest.fixture
+def clone(repository: Path, tmp_path: Path) -> Clone:
+    """A clone of `repository`, to push from with plain git."""
+    return Clone.of(repository, tmp_path / "clone")
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """The bundle of real documents. Skips where it is absent."""
+    return corpus_bundle()
