@@ -41,6 +41,7 @@ from sandbox.redis import Redis  # noqa: E402
 from sandbox.stack import SAMPLES  # noqa: E402
 from tests.clone import Clone  # noqa: E402
 from tests.corpus import corpus_bundle  # noqa: E402
+from tests.system import System, running  # noqa: E402
 
 # The same examples every time, so that a red test is the change's fault; no deadline, because
 # a machine may be slow. `HYPOTHESIS_PROFILE=deep pytest` goes looking for more.
@@ -126,3 +127,11 @@ def clone(repository: Path, tmp_path: Path) -> Clone:
 def corpus() -> Path:
     """The bundle of real documents. Skips where it is absent."""
     return corpus_bundle()
+
+
+@pytest.fixture
+async def system(github: GitHub, database_url: str) -> AsyncIterator[System]:
+    """The gateway over HTTP with the sample documents, its cache in step with the master."""
+    async with running(github, database_url) as gateway:
+        await gateway.sync()
+        yield gateway

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _SYNC_SECONDS, _CHECK_SECONDS = 900, 3600  # a run that takes longer is stuck
 _NIGHT = 3  # o'clock UTC, when health check and retention run
-_GRACE_SECONDS = 20  # for a job that is running when the worker is told to stop
+_CLOSE_SECONDS = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between tries to reach Redis
 
 
@@ -71,7 +71,6 @@ async def _serve(parts: Parts, url: str) -> None:
         queue_name=QUEUE,
         redis_pool=pool,
         handle_signals=False,
-        job_completion_wait=_GRACE_SECONDS,
         health_check_interval=15,
         max_jobs=2,
         poll_delay=0.5,
@@ -81,8 +80,15 @@ async def _serve(parts: Parts, url: str) -> None:
     try:
         await worker.async_run()
     finally:
-        # Also when we are cancelled: arq's own handlers, which would do it, are switched off.
-        await asyncio.shield(worker.close())
+        await asyncio.shield(_close(worker))
+
+
+async def _close(worker: Worker) -> None:
+    """End the jobs that run; each can be killed anywhere. Redis may be gone by now."""
+    try:
+        await asyncio.wait_for(worker.close(), _CLOSE_SECONDS)
+    except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as error:
+        log.info("the worker was closed without Redis (%s)", type(error).__name__)
 
 
 Task = Callable[[Parts], Awaitable[None]]

@@ -35,8 +35,9 @@ def columns_of(collection: Collection, *, bodies: bool) -> list[ColumnElement[An
     table = TABLES[collection]
     names = (*_SHARED, *_OWN[collection], "found", "unreadable")
     columns: list[ColumnElement[Any]] = [_column(table, name) for name in names]
-    columns.append(_column(table, "markdown").is_not(None).label("hot"))
-    return [*columns, table.markdown] if bodies else columns
+    body = _column(table, "markdown")
+    columns.append(body.is_not(None).label("hot"))
+    return [*columns, body] if bodies else columns
 
 
 def _column(table: AnyTable, name: str) -> ColumnElement[Any]:

@@ -1,0 +1,202 @@
+"""createSession: GitHub first, then the cache; and what is refused is saved nowhere."""
+
+import asyncio
+
+import pytest
+
+from sandbox.github import Fault
+from sandbox.github.faults import Kind
+from tests.clone import Clone, git
+from tests.system import System
+
+CREATE = """
+mutation Create($input: CreateSessionInput!) {
+  createSession(input: $input) {
+    session { id revision title markdown occurredAt status agent tags project { name }
+              provenance { source commit } }
+    commit { oid committedAt }
+    cache
+  }
+}
+"""
+READ = """
+query Read($id: ID!, $atLeast: GitObjectID) {
+  session(id: $id, atLeast: $atLeast) { revision markdown provenance { source commit fallback } }
+}
+"""
+
+
+async def test_a_session_is_saved_in_git_and_in_the_cache_with_the_same_oid(
+    system: System,
+) -> None:
+    before = system.requests
+
+    answer = await system.ask(
+        CREATE,
+        input={
+            "title": "Проверка записи",
+            "markdown": "# Привет\n\nТекст 🌱\n",
+            "occurredAt": "2026-11-21T10:00:00+03:00",
+            "status": "done",
+            "agent": "scribe",
+            "tags": ["проверка", "git"],
+            "project": "autosaves/projects/reading-room.md",
+        },
+    )
+
+    assert answer.errors == []
+    saved = answer.data["createSession"]
+    session, commit = saved["session"], saved["commit"]["oid"]
+    assert session["id"] == "autosaves/2026/11/autosave_2026-11-21_proverka-zapisi.md"
+    assert session["title"] == "Проверка записи"
+    assert session["occurredAt"] == "2026-11-21T07:00:00Z"
+    assert session["tags"] == ["проверка", "git"]
+    assert session["project"] == {"name": "Reading room"}
+    assert saved["cache"] == "UPDATED"
+    path = f"{commit}:{session['id']}"
+    assert git(system.github.path, "show", path).decode() == session["markdown"]
+    assert git(system.github.path, "rev-parse", path).decode().strip() == session["revision"]
+    async with system.parts.gateway.cache.snapshot() as snapshot:
+        row = (await snapshot.documents([session["id"]], bodies=True))[session["id"]]
+    assert (row.document.revision, row.markdown) == (session["revision"], session["markdown"])
+    assert system.requests - before == 1
+
+
+async def test_the_commit_says_what_was_done_and_by_which_write(system: System) -> None:
+    await system.ask(
+        CREATE, input={"title": "T", "markdown": "text", "message": "Save T\n\nBecause."}
+    )
+
+    subject, _, body = git(system.github.path, "log", "-1", "--format=%B").decode().partition("\n")
+    assert subject == "Save T"
+    assert body.strip().startswith("Because.\n\nAnnoris-Write: ")
+
+
+async def test_a_sync_after_it_changes_nothing(system: System) -> None:
+    await system.ask(CREATE, input={"title": "T", "markdown": "text"})
+
+    report = await system.parts.reconciler.run()
+
+    assert (report.outcome, report.requests) == ("unchanged", 1)
+
+
+async def test_what_was_written_is_read_at_once_with_at_least(system: System) -> None:
+    saved = (await system.ask(CREATE, input={"title": "T", "markdown": "x"})).data["createSession"]
+
+    answer = await system.ask(READ, id=saved["session"]["id"], atLeast=saved["commit"]["oid"])
+
+    assert answer.data["session"]["revision"] == saved["session"]["revision"]
+    assert answer.data["session"]["provenance"]["source"] == "CACHE"
+
+
+async def test_two_sessions_of_one_day_and_title_are_both_saved(system: System) -> None:
+    document = {"title": "Same", "markdown": "x", "occurredAt": "2026-11-21T10:00:00Z"}
+
+    answers = await asyncio.gather(*(system.ask(CREATE, input=document) for _ in range(3)))
+
+    assert {a.data["createSession"]["session"]["id"] for a in answers} == {
+        "autosaves/2026/11/autosave_2026-11-21_same.md",
+        "autosaves/2026/11/autosave_2026-11-21_same-2.md",
+        "autosaves/2026/11/autosave_2026-11-21_same-3.md",
+    }
+
+
+async def test_a_commit_of_somebody_else_is_built_upon_not_overwritten(
+    system: System, clone: Clone
+) -> None:
+    theirs = clone.push({"autosaves/other.md": "# Other\n"})
+
+    saved = (await system.ask(CREATE, input={"title": "T", "markdown": "x"})).data["createSession"]
+
+    assert git(system.github.path, "rev-parse", f"{saved['commit']['oid']}^").decode().strip() == (
+        theirs
+    )
+    assert saved["cache"] == "DEFERRED"
+
+
+@pytest.mark.parametrize("kind", ["bad_gateway", "dropped", "something_wrong"])
+async def test_a_lost_answer_is_looked_up_and_nothing_is_saved_twice(
+    system: System, kind: Kind
+) -> None:
+    system.github.faults.add(Fault(kind=kind, when="after", operation="mutation"))
+
+    answer = await system.ask(CREATE, input={"title": "Once", "markdown": "x"})
+
+    assert answer.errors == []
+    assert git(system.github.path, "log", "--format=%s").decode().count("Create autosaves") == 1
+
+
+GOOD = {"title": "T", "markdown": "x"}
+BOMB = "---\na: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n---\ntext\n"
+
+
+@pytest.mark.parametrize(
+    ("input", "says"),
+    [
+        (GOOD | {"title": ""}, "title"),
+        (GOOD | {"title": "  "}, "title"),
+        (GOOD | {"title": "two\nlines"}, "title"),
+        (GOOD | {"title": "x" * 100_000}, "title"),
+        (GOOD | {"markdown": ""}, "empty"),
+        (GOOD | {"markdown": "a\0b"}, "NUL"),
+        (GOOD | {"markdown": "x" * 10_000_000}, "2,000,000"),
+        (GOOD | {"markdown": BOMB}, "front matter"),
+        (GOOD | {"markdown": "\ud800"}, "surrogate"),
+        (GOOD | {"path": "elsewhere/x.md"}, "directories"),
+        (GOOD | {"path": "autosaves/projects/x.md"}, "directories"),
+        (GOOD | {"path": "autosaves/../x.md"}, ".."),
+        (GOOD | {"path": "/autosaves/x.md"}, "slash"),
+        (GOOD | {"path": "autosaves/.git/x.md"}, "git"),
+        (GOOD | {"path": ".github/workflows/x.yml"}, ".github"),
+        (GOOD | {"path": "autosaves/x.txt"}, ".md"),
+        (GOOD | {"path": "autosaves/a\0.md"}, "character"),
+        (GOOD | {"path": "autosaves/" + "x" * 300 + ".md"}, "bytes"),
+        (GOOD | {"project": "autosaves/projects/nowhere.md"}, "no project"),
+        (GOOD | {"project": "not a path"}, "no project"),
+    ],
+)
+async def test_bad_input_is_refused_in_words_and_nothing_is_saved(
+    system: System, input: dict[str, object], says: str
+) -> None:
+    head = system.github.head
+
+    answer = await system.ask(CREATE, input=input)
+
+    assert answer.code == "BAD_INPUT"
+    assert says in answer.errors[0]["message"]
+    assert system.github.head == head
+    async with system.parts.gateway.cache.snapshot() as snapshot:
+        assert snapshot.head is not None
+        assert snapshot.head.commit == head
+
+
+async def test_an_existing_path_is_a_conflict_that_names_the_revision(system: System) -> None:
+    path = "autosaves/2026/11/autosave_2026-11-17_outage-drill.md"
+    head = system.github.head
+
+    answer = await system.ask(CREATE, input=GOOD | {"path": path})
+
+    revision = git(system.github.path, "rev-parse", f"main:{path}").decode().strip()
+    assert answer.code == "CONFLICT"
+    assert answer.errors[0]["extensions"]["currentRevision"] == revision
+    assert system.github.head == head
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"input": {"title": "T"}},
+        {"input": GOOD | {"tags": [1]}},
+        {"input": GOOD | {"occurredAt": "yesterday"}},
+        {"input": GOOD | {"occurredAt": "2026-11-21T10:00:00"}},
+        {"input": None},
+        {},
+    ],
+)
+async def test_input_of_a_wrong_type_is_refused_before_anything_runs(
+    system: System, variables: dict[str, object]
+) -> None:
+    answer = await system.ask(CREATE, **variables)
+
+    assert answer.code == "BAD_INPUT"
+    assert answer.data is None
