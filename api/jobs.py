@@ -39,6 +39,7 @@ class Doorbell:
     def __init__(self, url: str | None) -> None:
         self._url = url
         self._pool: ArqRedis | None = None
+        self._connecting = asyncio.Lock()
 
     async def ring(self, job: str) -> bool:
         """Have `job` run soon, once however often it is rung for within a second.
@@ -76,15 +77,16 @@ class Doorbell:
             return False
 
     async def _connected(self, url: str) -> ArqRedis:
-        if self._pool is None:
-            self._pool = await create_pool(
-                redis_settings(url),
-                job_serializer=serialize,
-                job_deserializer=orjson.loads,
-                default_queue_name=QUEUE,
-            )
-        return self._pool
+        async with self._connecting:
+            if self._pool is None:
+                self._pool = await create_pool(
+                    redis_settings(url),
+                    job_serializer=serialize,
+                    job_deserializer=orjson.loads,
+                    default_queue_name=QUEUE,
+                )
+            return self._pool
 
     async def close(self) -> None:
         if self._pool:
-            await self._pool.aclose()
+            await self._pool.aclose(close_connection_pool=True)

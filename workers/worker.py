@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import orjson
-from arq import Worker, cron, func
-from arq.connections import create_pool
+from arq import Retry, Worker, cron, func
+from arq.connections import ArqRedis, create_pool
 from arq.cron import CronJob
 from arq.typing import WorkerCoroutine
 from redis.exceptions import RedisError
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _SYNC_SECONDS, _CHECK_SECONDS = 900, 3600  # a run that takes longer is stuck
 _NIGHT = 3  # o'clock UTC, when health check and retention run
+_RETRY_SECONDS, _TRIES = 5, 3  # a failed job is tried again after 5 s, then after 20 s
 _CLOSE_SECONDS = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between tries to reach Redis
 
@@ -38,15 +40,16 @@ async def work(parts: Parts) -> None:
     url = parts.settings.redis_url
     if url is None:
         raise SettingsError("Cannot start the worker: set REDIS_URL (redis://...).")
-    await _catch_up(parts)
     pause = _FIRST_PAUSE
     while True:
+        born = time.monotonic()
         try:
             await _serve(parts, url.get_secret_value())
         except (RedisError, OSError, TimeoutError) as error:
-            log.warning("Redis is lost (%s); trying again in %gs", type(error).__name__, pause)
+            log.warning("Redis is lost (%s)", type(error).__name__)
+        lived = time.monotonic() - born
+        pause = _FIRST_PAUSE if lived > _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)
         await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 async def _serve(parts: Parts, url: str) -> None:
@@ -54,6 +57,8 @@ async def _serve(parts: Parts, url: str) -> None:
     pool = await create_pool(
         redis_settings(url), job_serializer=serialize, job_deserializer=orjson.loads
     )
+    for job in await _missed(parts):
+        await pool.enqueue_job(job, _queue_name=QUEUE)
     interval = parts.settings.sync_interval_minutes
     worker = Worker(
         functions=[
@@ -73,6 +78,7 @@ async def _serve(parts: Parts, url: str) -> None:
         handle_signals=False,
         health_check_interval=15,
         max_jobs=2,
+        max_tries=_TRIES,
         poll_delay=0.5,
         job_serializer=serialize,
         job_deserializer=orjson.loads,
@@ -80,23 +86,27 @@ async def _serve(parts: Parts, url: str) -> None:
     try:
         await worker.async_run()
     finally:
-        await asyncio.shield(_close(worker))
+        await asyncio.shield(_close(worker, pool))
 
 
-async def _close(worker: Worker) -> None:
+async def _close(worker: Worker, pool: ArqRedis) -> None:
     """End the jobs that run; each can be killed anywhere. Redis may be gone by now."""
     try:
-        await asyncio.wait_for(worker.close(), _CLOSE_SECONDS)
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await worker.close()
     except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as error:
         log.info("the worker was closed without Redis (%s)", type(error).__name__)
+    finally:
+        await pool.connection_pool.disconnect()
 
 
-Task = Callable[[Parts], Awaitable[None]]
+Task = Callable[[Parts], Awaitable[bool]]
 
 
 def _job(task: Task, parts: Parts) -> WorkerCoroutine:
-    async def job(context: object, *arguments: object, **named: object) -> None:
-        await task(parts)
+    async def job(context: dict[str, int], *_: object, **__: object) -> None:
+        if not await task(parts):
+            raise Retry(defer=_RETRY_SECONDS * context["job_try"] ** 2)
 
     job.__qualname__ = task.__name__
     return cast(WorkerCoroutine, job)
@@ -115,18 +125,16 @@ def _cron(
     )
 
 
-async def _catch_up(parts: Parts) -> None:
-    """A tick that passed while no worker ran is gone: look at once what it would have done."""
+async def _missed(parts: Parts) -> list[str]:
+    """The jobs whose tick passed while no worker ran: arq does not remember those."""
     try:
         async with parts.reconciler.cache.snapshot() as snapshot:
             head, check = snapshot.head, await snapshot.last_health_check()
-    except CacheUnavailable as error:
-        log.warning("%s The worker starts all the same.", error)
-        return
+    except CacheUnavailable:
+        return [SYNC]  # it will say what is wrong, and try again
     now = datetime.now(UTC)
     interval = timedelta(minutes=parts.settings.sync_interval_minutes)
-    if head is None or now - head.seen_at >= interval:
-        await sync(parts)
+    missed = [SYNC] if head is None or now - head.seen_at >= interval else []
     if check is None or now - check.checked_at >= timedelta(days=1):
-        await health_check(parts)
-        await retention(parts)
+        missed += [HEALTH_CHECK, RETENTION]
+    return missed

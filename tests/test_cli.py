@@ -1,0 +1,129 @@
+"""The `annoris` command, as an operator types it: settings from the environment alone."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from api.settings import Settings
+from sandbox.github import GitHub
+from tests.clone import Clone
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+async def environment(github: GitHub, database_url: str) -> dict[str, str]:
+    return {
+        "DATABASE_URL": database_url,
+        "GITHUB_TOKEN": github.token,
+        "GITHUB_REPOSITORY": github.hosting.name,
+        "GITHUB_API_URL": github.url,
+    }
+
+
+async def annoris(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "api.cli",
+        *arguments,
+        env={"PATH": os.environ["PATH"], **environment},
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "start", "migrate", "sync", "status"])
+async def test_a_missing_setting_is_one_sentence_and_exit_code_2(command: str) -> None:
+    code, output, errors = await annoris(command, GITHUB_TOKEN="canary", GITHUB_REPOSITORY="a/b")
+
+    assert (code, output) == (2, "")
+    assert errors.startswith("Cannot start: set DATABASE_URL (")
+    assert errors.count("\n") == 1
+    assert "canary" not in errors
+
+
+async def test_a_worker_without_redis_is_refused_in_a_sentence(
+    environment: dict[str, str],
+) -> None:
+    code, _, errors = await annoris("worker", **environment)
+
+    assert code == 2
+    assert "REDIS_URL" in errors
+    assert "Traceback" not in errors
+
+
+async def test_sync_health_check_retention_and_status_tell_what_they_did_as_json(
+    environment: dict[str, str], github: GitHub, clone: Clone
+) -> None:
+    async def run(command: str) -> dict[str, object]:
+        code, output, errors = await annoris(command, "--json", **environment)
+        assert code == 0, errors
+        result: dict[str, object] = json.loads(output)
+        return result
+
+    first = await run("sync")
+    assert (first["outcome"], first["added"], first["commit"]) == ("applied", 10, github.head)
+    assert (await run("sync"))["outcome"] == "unchanged"
+    clone.push({"autosaves/new.md": "# New\n", "README.md": None})
+    assert (await run("sync"))["added"] == 1
+    health = await run("health-check")
+    assert (health["documents"], health["drift"], health["consistency"]) == (11, {}, 1.0)
+    assert await run("retention") == {"bodies_dropped": 0}
+    status = await run("status")
+    assert isinstance(status["cache"], dict)
+    assert (status["cache"]["commit"], status["cache"]["documents"]) == (github.head, 11)
+
+
+async def test_without_json_the_result_is_for_people(environment: dict[str, str]) -> None:
+    code, output, _ = await annoris("sync", **environment)
+
+    assert code == 0
+    assert "added: 10" in output.splitlines()
+
+
+async def test_what_fails_is_a_sentence_and_exit_code_1(
+    environment: dict[str, str], github: GitHub
+) -> None:
+    await github.stop()
+
+    code, output, errors = await annoris("sync", **environment)
+
+    assert (code, output) == (1, "")
+    assert "GitHub did not answer" in errors
+    assert "Traceback" not in errors
+
+
+async def test_migrate_can_be_run_again(environment: dict[str, str]) -> None:
+    code, output, errors = await annoris("migrate", **environment)
+
+    assert (code, output) == (0, "The database is up to date.\n"), errors
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    table = (ROOT / "README.md").read_text().split("| variable |")[1].split("\n\n")[0]
+
+    for name, field in Settings.model_fields.items():
+        assert f"`{name.upper()}`" in table
+        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        if default is not None and not field.is_required():
+            assert (
+                f"`{default:g}`" in table if isinstance(default, float) else str(default) in table
+            )
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    from api.cli import main  # noqa: PLC0415
+
+    readme = (ROOT / "README.md").read_text()
+    for name in main.commands:
+        assert f"`annoris {name}`" in readme
