@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.clone import Clone, git
+from tests.http.browser import run_query_in_browser
 
 LEVELS = ["CACHE", "MASTER", "VERIFIED"]
 CORPUS_HEAD = "ef70f1fdb62b1e712d65a5651c2591a8b86b780f"
@@ -179,6 +180,12 @@ def test_a_session_that_is_created_is_in_the_log_of_the_repository(up: Up) -> No
         == (created["commit"]["oid"])
     )
     assert git(bare, "rev-parse", f"main:{path}").decode().strip() == created["session"]["revision"]
+
+
+def test_a_person_opens_graphiql_in_a_browser_and_runs_the_default_query(up: Up) -> None:
+    answer = json.loads(run_query_in_browser(f"{up.url}/graphql"))
+
+    assert answer["data"]["sessions"]["provenance"]["source"] == "CACHE"
 
 
 def test_the_original_is_never_written(up: Up, corpus: Path) -> None:

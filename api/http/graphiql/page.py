@@ -74,6 +74,7 @@ def _settings(tabs: Sequence[Tab], *, installed: bool) -> str:
         },
         "props": {
             "title": "Annoris Gateway",
+            "logo": "",
             "query": None,  # the bundle's own welcome text would take the first tab's place
             "defaultTabs": [asdict(tab) for tab in tabs],
             # API keys are typed into the headers: they stay in the page's memory.

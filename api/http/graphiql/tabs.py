@@ -14,12 +14,15 @@ class Tab:
 
 
 _NEWEST_SESSIONS = """\
-# The newest sessions, and where the answer came from.
+# The newest sessions, and where they came from.
 #
-# Run: Ctrl-Enter. Documentation of every field: the book on the left.
-# If the gateway asks for an API key, write this under Headers, below the query:
+# Ctrl-Enter runs this. The book on the left
+# explains every field.
+#
+# If the gateway asks for an API key, write
 #   {"Authorization": "Bearer YOUR-KEY"}
-# It is sent with each query and forgotten when the page is closed.
+# under Headers, below. It is sent with each query
+# and forgotten when the page is closed.
 query NewestSessions {
   sessions(first: 10) {
     totalCount
@@ -43,8 +46,9 @@ query NewestSessions {
 """
 
 _VERIFIED_SESSION = """\
-# One session, compared with GitHub before it is answered.
-# Put the path of a document into Variables, for example an id from the first tab.
+# One session, compared with GitHub first.
+# Its path goes into Variables, below: for example
+# an id from the first tab.
 query VerifiedSession($id: ID!) {
   session(id: $id, consistency: VERIFIED) {
     id
@@ -64,7 +68,8 @@ query VerifiedSession($id: ID!) {
 """
 
 _CACHE_STATUS = """\
-# What the cache holds, how old it is, and what the last health check found.
+# What the cache holds, how old it is, and what
+# the last health check found.
 query CacheStatus {
   cacheStatus {
     available
@@ -87,8 +92,9 @@ query CacheStatus {
 """
 
 _CREATE_SESSION = """\
-# Save a session: a commit at GitHub first, then the cache.
-# Give commit.oid as atLeast to a later query, and its answer includes this session.
+# Save a session: at GitHub first, then in the cache.
+# A later query with commit.oid as its atLeast gives
+# an answer that includes this session.
 mutation CreateSession($input: CreateSessionInput!) {
   createSession(input: $input) {
     session {
