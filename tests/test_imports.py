@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports as command
+from importlinter.cli import EXIT_STATUS_SUCCESS
+from importlinter.cli import lint_imports as command
 
 
 def test_imports_only_ever_go_down(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,8 @@
 """Reads: the same documents at every level, true for the commit that they name."""
 
+import base64
+import json
+
 import pytest
 
 from tests.clone import Clone, git
@@ -60,7 +63,16 @@ async def test_every_session_is_read_byte_for_byte(system: System, level: str) -
 
 @pytest.mark.parametrize("level", LEVELS)
 async def test_what_is_not_there_is_null_without_an_error(system: System, level: str) -> None:
-    for id in ("autosaves/nothing.md", "README.md", "", "../x.md", "autosaves", GARDEN, "a\0.md"):
+    for id in (
+        "autosaves/nothing.md",
+        "README.md",
+        "",
+        "../x.md",
+        "autosaves",
+        GARDEN,
+        "autosaves/a\0.md",
+        "autosaves/\ud800.md",
+    ):
         answer = await system.ask(ONE, id=id, consistency=level)
 
         assert (answer.errors, answer.data["session"]) == ([], None)
@@ -133,6 +145,11 @@ async def test_filters_find_the_same_at_every_level(
     assert len(answer.data["sessions"]["edges"]) == found
 
 
+def cursor_of(*parts: object) -> str:
+    """A cursor as the gateway would write it, of parts that it would not."""
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -145,6 +162,12 @@ async def test_filters_find_the_same_at_every_level(
         {"first": 1, "after": "💥"},
         {"first": "1"},
         {"where": {"status": "a\0b"}},
+        {"where": {"titleContains": "\ud800"}},
+        {"after": cursor_of("occurred", "2026-01-01T00:00:00+00:00", "autosaves/a\0.md")},
+        {"after": cursor_of("occurred", "2026-01-01T00:00:00+00:00", "autosaves/\ud800.md")},
+        {"after": cursor_of("occurred", "0001-01-01T00:00:00+14:00", "autosaves/a.md")},
+        {"after": cursor_of("path", "", "autosaves/a.md")},
+        {"after": cursor_of("occurred", 1, None)},
         {"where": {"from": "2026-11-17"}},
         {"where": {"unknown": 1}},
         {"orderBy": "RANDOM"},

@@ -188,7 +188,8 @@ def test_a_person_opens_graphiql_in_a_browser_and_runs_the_default_query(up: Up)
     assert answer["data"]["sessions"]["provenance"]["source"] == "CACHE"
 
 
-def test_the_original_is_never_written(up: Up, corpus: Path) -> None:
+@pytest.mark.usefixtures("up")
+def test_the_original_is_never_written(corpus: Path) -> None:
     assert git(corpus.parent, "bundle", "list-heads", str(corpus)).decode().split()[0] == (
         CORPUS_HEAD
     )

@@ -24,6 +24,7 @@ from api.sync.reconcile import Reconciler
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+_DRAIN_SECONDS = 15.0  # for commits that are on their way when the process is told to stop
 KEPT = timedelta(days=1)  # how long a cold body that was read stays in the cache
 
 
@@ -45,6 +46,7 @@ class Gateway:
         self.max_staleness = max_staleness  # seconds
         self._ring = ring
         self._syncing = asyncio.Lock()
+        self._sync_wanted = False
         self._background: set[asyncio.Task[object]] = set()
 
     async def __aenter__(self) -> Self:
@@ -57,23 +59,35 @@ class Gateway:
         trace: TracebackType | None,
     ) -> None:
         if self._background:
-            await asyncio.wait(self._background, timeout=5)
+            await asyncio.wait(self._background, timeout=_DRAIN_SECONDS)
 
     def start(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
         """Run work that must go on when the request that wanted it is gone."""
         task = asyncio.create_task(work)
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[object]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            # Whoever waits for the task is told as well; if nobody does, the log is all there is.
+            log.info("work ended with %s: %s", type(error).__name__, error)
 
     def request_sync(self) -> None:
         """Have the cache brought up to date soon: by the worker, or here if it cannot be rung."""
         self.start(self._sync())
 
     async def _sync(self) -> None:
-        if await self._ring(SYNC) or self._syncing.locked():
+        if await self._ring(SYNC):
             return
+        # However many ask, one runs at a time; who asks while it runs may know of a newer commit
+        # than it saw, so it runs once more.
+        self._sync_wanted = True
         async with self._syncing:
+            if not self._sync_wanted:
+                return
+            self._sync_wanted = False
             try:
                 await logged(self.cache, SYNC, self.reconciler.run)
             except (MasterError, CacheUnavailable) as error:
