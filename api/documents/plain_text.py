@@ -4,7 +4,9 @@ import re
 
 from api.documents.anatomy import split_bom
 from api.documents.errors import InvalidDocument
+from api.documents.fields import HEADER_KEYS
 from api.documents.front_matter import read_front_matter
+from api.documents.header_lines import header_lines
 from api.documents.headings import first_heading
 
 _RULE = re.compile(r"\s*(?:[*_=]\s*){3,}|\s*[`~]{3,}.*|[|:\s-]*")  # rules, fences, tables
@@ -30,8 +32,9 @@ def body_of(markdown: str) -> str:
 def excerpt(markdown: str, length: int) -> str:
     """The beginning of the body in at most `length` characters of plain text.
 
-    Without the title heading and without Markdown's markers, white space collapsed; cut
-    between two words with `…`.
+    Without the title heading, the header lines of fields that a document has (they are fields
+    of the answer too) and Markdown's markers, white space collapsed; cut between two words
+    with `…`.
     """
     if length <= 0:
         return ""
@@ -41,8 +44,17 @@ def excerpt(markdown: str, length: int) -> str:
     if heading is None:
         return _cut(_plain(text, start, len(text), length), length)
     before = _plain(text, start, text.rfind("\n", 0, heading.start) + 1, length)
-    after = _plain(text, heading.after, len(text), length)
+    after = _plain(text, _behind_fields(text, heading.after), len(text), length)
     return _cut(f"{before} {after}".strip(), length)
+
+
+def _behind_fields(text: str, position: int) -> int:
+    """Behind the header lines that begin at `position`, as far as their keys are known."""
+    for line in header_lines(text, position, HEADER_KEYS):
+        if line.name not in HEADER_KEYS:
+            break
+        position = line.end
+    return position
 
 
 def _front_matter_end(text: str) -> int:

@@ -21,7 +21,7 @@ from api.documents import body_of, excerpt
             "snake_case stays, _this_ and *that* and 2 * 3",
             "snake_case stays, this and that and 2 * 3",
         ),
-        ("# T\n**Дата:** 2025-10-03  \n**Итог:** готово", "Дата: 2025-10-03 Итог: готово"),
+        ("# T\n**Дата:** 2025-10-03  \n**Итог:** готово", "Итог: готово"),
         ("Before\n\n# T\nAfter", "Before After"),
         ("# T", ""),
     ],
