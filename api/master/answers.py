@@ -14,6 +14,7 @@ from api.documents import Json
 from api.master.errors import (
     AccessRefused,
     HeadMoved,
+    HeadUnknown,
     MasterError,
     Missing,
     OutcomeUnknown,
@@ -23,6 +24,7 @@ from api.master.errors import (
     Unreachable,
 )
 
+COMMIT = "createCommitOnBranch"
 RETRY_AFTER_UNSAID = 60.0  # seconds; GitHub's advice where it names no time itself
 
 
@@ -53,18 +55,13 @@ class Answer:
         return self.headers.get("x-github-request-id")
 
 
-def read_failure(answer: Answer, *, partial: tuple[str, ...] | None = None) -> MasterError | None:
+def read_failure(answer: Answer, *, absent: tuple[str, ...] | None = None) -> MasterError | None:
     """The error that makes a read's answer unusable, or None.
 
-    `partial`: the path below which the reader copes with nulls that errors left behind.
+    `absent`: the path of a field that may be null because what it names does not exist.
     """
     if failure := _refusal(answer):
         return failure
-    if answer.status == 404:
-        return Missing(
-            "GitHub does not find it. Check GITHUB_API_URL and GITHUB_REPOSITORY.",
-            request_id=answer.request_id,
-        )
     if answer.status >= 500:
         return TooMuchAsked(
             f"GitHub answered with status {answer.status}. Try again shortly.",
@@ -76,34 +73,54 @@ def read_failure(answer: Answer, *, partial: tuple[str, ...] | None = None) -> M
             request_id=answer.request_id,
         )
     for error in answer.errors:
-        below = partial is not None and tuple(error.get("path", ()))[: len(partial)] == partial
-        if answer.data is None or not below:
+        is_absence = error.get("type") == "NOT_FOUND" and tuple(error.get("path", ())) == absent
+        if answer.data is None or not is_absence:
             return _read_error(error, answer.request_id)
     return None
 
 
+def landed(answer: Answer) -> Mapping[str, Json] | None:
+    """The commit that an answer names. Whatever errors stand beside it, it landed."""
+    payload = (answer.data or {}).get(COMMIT)
+    commit = payload.get("commit") if isinstance(payload, dict) else None
+    return commit if isinstance(commit, dict) and commit.get("oid") else None
+
+
 def commit_failure(answer: Answer) -> MasterError:
-    """Why a commit's answer carries no commit oid. Never a guess: what is not known says so."""
-    if failure := _refusal(answer):
-        return failure
-    for error in answer.errors:
-        if known := _commit_error(error, answer.request_id):
-            return known
+    """Why a commit's answer names no commit. Never a guess: what is not known says so."""
+    if not _began(answer):
+        if failure := _refusal(answer):
+            return failure
+        for error in answer.errors:
+            if known := _commit_error(error, answer.request_id):
+                return known
+        if answer.status in {400, 413, 422}:
+            return Rejected(
+                f"GitHub refused the commit: {answer.message or f'status {answer.status}'}",
+                request_id=answer.request_id,
+            )
     return OutcomeUnknown(
         f"GitHub answered with status {answer.status} and did not say whether the commit landed.",
         request_id=answer.request_id,
     )
 
 
-def _refusal(answer: Answer) -> MasterError | None:
-    """Limits and credentials: refused before anything ran, whatever was asked."""
-    texts = [answer.message or "", *(e.get("message", "") for e in answer.errors)]
-    types = {e.get("type") for e in answer.errors}
-    limited = types & {"RATE_LIMIT", "RATE_LIMITED"} or any(
-        re.search(r"rate limit", t, re.IGNORECASE) for t in texts
+def _began(answer: Answer) -> bool:
+    """Whether GitHub went on to describe a commit and failed at that: it can have landed."""
+    paths = [error.get("path", []) for error in answer.errors]
+    return (answer.data or {}).get(COMMIT) is not None or any(
+        path[:1] == [COMMIT] and len(path) > 1 for path in paths
     )
+
+
+def _refusal(answer: Answer) -> MasterError | None:
+    """Limits, credentials and addresses: refused before anything ran, whatever was asked."""
+    # The text of NOT_FOUND quotes a path, which may be anybody's words.
+    errors = [error for error in answer.errors if error.get("type") != "NOT_FOUND"]
+    texts = [answer.message or "", *(error.get("message", "") for error in errors)]
     if (
-        limited
+        any(error.get("type") in {"RATE_LIMIT", "RATE_LIMITED"} for error in errors)
+        or any(re.search(r"rate limit", text, re.IGNORECASE) for text in texts)
         or answer.status == 429
         or (answer.status == 403 and "retry-after" in answer.headers)
     ):
@@ -119,6 +136,11 @@ def _refusal(answer: Answer) -> MasterError | None:
             "Check GITHUB_TOKEN: it may be wrong, expired or not authorised for the organisation.",
             request_id=answer.request_id,
         )
+    if answer.status == 404 or 300 <= answer.status < 400:
+        return Missing(
+            "GitHub does not find it. Check GITHUB_API_URL and GITHUB_REPOSITORY.",
+            request_id=answer.request_id,
+        )
     return None
 
 
@@ -126,9 +148,9 @@ def retry_after(headers: Mapping[str, str]) -> float:
     """Seconds to wait: retry-after, else until a used-up quota's reset, else 60."""
     try:
         if "retry-after" in headers:
-            return max(1.0, float(headers["retry-after"]))
+            return max(1.0, int(headers["retry-after"]))
         if headers.get("x-ratelimit-remaining") == "0":
-            return max(1.0, float(headers["x-ratelimit-reset"]) - time.time())
+            return max(1.0, int(headers["x-ratelimit-reset"]) - time.time())
     except (KeyError, ValueError):
         pass
     return RETRY_AFTER_UNSAID
@@ -140,41 +162,46 @@ def _read_error(error: GraphQLErrorJson, request_id: str | None) -> MasterError:
         return Missing(f"GitHub does not find it: {message}", request_id=request_id)
     if kind in {"FORBIDDEN", "INSUFFICIENT_SCOPES"}:
         return AccessRefused(f"GitHub refused access: {message}", request_id=request_id)
-    gave_up = kind in {"RESOURCE_LIMITS_EXCEEDED", "MAX_NODE_LIMIT_EXCEEDED"}
-    if gave_up or "Something went wrong" in message:
+    # A file over 10 MB is too much for `Commit.file`; the listing of its directory still names it.
+    if kind in {"RESOURCE_LIMITS_EXCEEDED", "MAX_NODE_LIMIT_EXCEEDED"} or re.search(
+        r"something went wrong|timeout on validation|over 10 ?mb", message, re.IGNORECASE
+    ):
         return TooMuchAsked(f"GitHub gave up on the request: {message}", request_id=request_id)
     return Unreachable(f"GitHub could not answer: {message}", request_id=request_id)
 
 
 def _commit_error(error: GraphQLErrorJson, request_id: str | None) -> MasterError | None:
+    """What an error says for certain, or None: types and texts are an open list."""
     kind, message = error.get("type"), error.get("message", "")
-    stale = (
-        kind == "STALE_DATA"
-        or re.search(r"is at \S+ but expected", message)
-        or (kind == "NOT_FOUND" and "expectedHeadOid" in message)
-    )
-    if stale:
+
+    def says(pattern: str) -> bool:
+        return re.search(pattern, message, re.IGNORECASE) is not None
+
+    if kind == "STALE_DATA" or says(r"is at \S+ but expected"):
         return HeadMoved("The branch moved on before the commit.", request_id=request_id)
-    if re.search(r"branch not found|Could not resolve to a Repository", message, re.IGNORECASE):
+    if kind == "NOT_FOUND" and says("expectedHeadOid"):
+        return HeadUnknown(
+            "GitHub does not know the commit that this one was to build on.", request_id=request_id
+        )
+    if says("branch not found|could not resolve to a repository"):
         return Missing(f"GitHub does not find it: {message}", request_id=request_id)
-    protected = kind == "BRANCH_PROTECTION_RULE_VIOLATION" or re.search(
-        r"rule violations found|protected|through a pull request|verified signatures",
-        message,
-        re.IGNORECASE,
-    )
-    if protected:
+    if kind == "BRANCH_PROTECTION_RULE_VIOLATION" or says(
+        "rule violations found|protected ref|must be made through|verified signatures"
+    ):
         return Rejected(
             f"The branch is protected and GitHub refused the commit: {' '.join(message.split())} "
             "Allow the token's owner to bypass the rule, or choose another GITHUB_BRANCH.",
             request_id=request_id,
         )
-    if kind in {"FORBIDDEN", "INSUFFICIENT_SCOPES"}:
+    if (
+        kind in {"UNPROCESSABLE", "NOT_FOUND"}
+        or "code" in error.get("extensions", {})
+        or says("provided invalid value|deletion which does not exist|secret detected|read-only")
+    ):
+        return Rejected(f"GitHub refused the commit: {message}", request_id=request_id)
+    if kind in {"FORBIDDEN", "INSUFFICIENT_SCOPES"} or says("refusing to allow"):
         return AccessRefused(
             f"GitHub refused the commit: {message} The token needs write access to contents.",
             request_id=request_id,
         )
-    if kind or "code" in error.get("extensions", {}):
-        return Rejected(f"GitHub refused the commit: {message}", request_id=request_id)
-    if "requested for deletion which does not exist" in message:
-        return Rejected(f"GitHub refused the commit: {message}", request_id=request_id)
     return None

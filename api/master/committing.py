@@ -8,13 +8,14 @@ from datetime import datetime
 
 from api.documents import Json
 from api.master import operations
-from api.master.answers import Answer, commit_failure
-from api.master.errors import HeadMoved, MasterError, OutcomeUnknown
+from api.master.answers import commit_failure, landed
+from api.master.errors import HeadMoved, HeadUnknown, MasterError, OutcomeUnknown
 from api.master.master import Master, read_time
 from api.master.transport import AnswerLost
 
 TRAILER = "Annoris-Write"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between looks at the history
+_PAGES = 10  # of 100 commits each, to look for a write in
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +54,32 @@ async def commit(
     it again, which the swap makes safe. `ask`: paths whose oids in the new commit are wanted.
 
     Raises HeadMoved, Rejected or another MasterError when nothing was saved, and OutcomeUnknown
-    when that could not be found out within `seconds`.
+    when that could not be found out within `seconds`. Cancelled, it may still land.
     """
-    in_doubt: OutcomeUnknown | None = None
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    in_doubt: Exception | None = None
     pause = _FIRST_PAUSE
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout_at(deadline):
             while True:
                 try:
-                    return await _send(master, change, expected=expected, ask=ask)
-                except OutcomeUnknown as error:
+                    # A lost answer takes half of what is left, to leave time for finding out.
+                    async with asyncio.timeout((deadline - clock()) / 2):
+                        return await _send(master, change, expected=expected, ask=ask)
+                except (OutcomeUnknown, TimeoutError) as error:
                     in_doubt = error
+                except HeadUnknown:
+                    # GitHub had named this head before, so a replica lags. It catches up.
+                    patient = pause < _LONGEST_PAUSE and clock() + pause < deadline
+                    if in_doubt is None and not patient:
+                        raise
                 except MasterError:
                     # The first answer is to be believed. A later one may speak of a second try
                     # at what the first already did.
                     if in_doubt is None:
                         raise
-                if found := await _find(master, change.write_id, since=expected):
+                if in_doubt and (found := await _find(master, change.write_id, since=expected)):
                     return found
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -102,12 +112,12 @@ async def _send(master: Master, change: Change, *, expected: str, ask: Sequence[
         answer = await master.github.graphql(operations.commit(len(ask)), variables)
     except AnswerLost as error:
         raise OutcomeUnknown(str(error)) from error
-    landed = _landed(answer)
-    if landed is None:
+    made = landed(answer)
+    if made is None:
         raise commit_failure(answer)
-    files = {path: landed.get(f"f{i}") for i, path in enumerate(ask)}
+    files = {path: made.get(f"f{i}") for i, path in enumerate(ask)}
     return _commit(
-        landed, expected, {p: str(f["oid"]) for p, f in files.items() if isinstance(f, dict)}
+        made, expected, {p: str(f["oid"]) for p, f in files.items() if isinstance(f, dict)}
     )
 
 
@@ -116,33 +126,46 @@ async def _find(master: Master, write_id: str, *, since: str) -> Commit | None:
 
     Raises HeadMoved when the branch moved on from `since` without it: then it can never land.
     """
-    try:
-        repository = await master.read(operations.HISTORY, {"ref": master.ref})
-        history = master.target_of(repository).get("history")
-    except MasterError:
-        return None  # not known; the caller looks again until its time is over
-    nodes = history.get("nodes") if isinstance(history, dict) else None
-    commits = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
-    newer = []
-    for node in commits:
-        if node["oid"] == since:
+    newest = after = None
+    for _ in range(_PAGES):
+        try:
+            repository = await master.read(operations.HISTORY, {"ref": master.ref, "after": after})
+            nodes, after = _page(master.target_of(repository))
+        except MasterError:
+            return None  # not known; the caller looks again until its time is over
+        for node in nodes:
+            if _is_write(node, write_id, since):
+                return _commit(node, since, {})
+        oids = [node["oid"] for node in nodes]
+        newest = newest or next(iter(oids), None)
+        if since in oids and since != newest:
+            raise HeadMoved("The branch moved on before the commit.")
+        if since in oids or after is None:
             break
-        newer.append(node)
-    else:
-        return None  # `since` is not in sight: a rewritten or very long history tells nothing
-    for node in newer:
-        if f"{TRAILER}: {write_id}" in str(node["message"]).splitlines():
-            return _commit(node, since, {})
-    if newer:
-        raise HeadMoved("The branch moved on before the commit.")
+    # Unmoved; or else `since` is not in sight, and a rewritten or long history tells nothing.
     return None
 
 
-def _landed(answer: Answer) -> Mapping[str, Json] | None:
-    """The commit in the answer. Whatever errors stand beside it, it landed."""
-    payload = (answer.data or {}).get("createCommitOnBranch")
-    commit = payload.get("commit") if isinstance(payload, dict) else None
-    return commit if isinstance(commit, dict) and commit.get("oid") else None
+def _page(commit: Mapping[str, Json]) -> tuple[list[dict[str, Json]], str | None]:
+    """A page of a commit's history, newest first, and the cursor of the next page."""
+    history = commit.get("history")
+    nodes = history.get("nodes") if isinstance(history, dict) else None
+    info = history.get("pageInfo") if isinstance(history, dict) else None
+    more = isinstance(info, dict) and info.get("hasNextPage")
+    return (
+        [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else [],
+        str(info["endCursor"]) if isinstance(info, dict) and more else None,
+    )
+
+
+def _is_write(node: Mapping[str, Json], write_id: str, parent: str) -> bool:
+    """Whether a commit is the write itself, and not one that quotes or repeats its message."""
+    parents = node.get("parents")
+    return (
+        f"{TRAILER}: {write_id}" in str(node["message"]).splitlines()
+        and isinstance(parents, dict)
+        and parents.get("nodes") == [{"oid": parent}]
+    )
 
 
 def _commit(node: Mapping[str, Json], parent: str, oids: Mapping[str, str]) -> Commit:

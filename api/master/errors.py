@@ -6,9 +6,10 @@ MasterError
 ├── RateLimited      GitHub asks to wait `retry_after` seconds
 ├── AccessRefused    the token is wrong or may not do this
 ├── Missing          the repository, branch or commit does not exist, or is hidden from the token
-├── Corrupt          content that does not hash to its oid
+├── Corrupt          content that does not hash to its oid, or is not there (yet)
 └── CommitError      outcomes of a commit
     ├── HeadMoved       the compare-and-swap failed; nothing was saved
+    │   └── HeadUnknown GitHub does not know the expected head, or not yet
     ├── Rejected        GitHub will not take this commit; nothing was saved
     └── OutcomeUnknown  the commit may or may not have landed
 """
@@ -47,7 +48,10 @@ class Missing(MasterError):
 
 
 class Corrupt(MasterError):
-    """Content arrived that does not hash to the oid it was asked by. It was not used."""
+    """What arrived does not hash to the oid it was asked by, or nothing did. It was not used.
+
+    Soon after a commit this passes: a replica of GitHub's may lag behind by seconds.
+    """
 
 
 class CommitError(MasterError):
@@ -56,6 +60,10 @@ class CommitError(MasterError):
 
 class HeadMoved(CommitError):
     """The branch no longer points at the expected head. Nothing was saved."""
+
+
+class HeadUnknown(HeadMoved):
+    """GitHub does not know the expected head: a replica lags, or history was rewritten."""
 
 
 class Rejected(CommitError):

@@ -1,5 +1,6 @@
 """Reading the master: its head, and trees and blobs by oid, each proven by its hash."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,12 +12,7 @@ from graphql import DocumentNode
 from api.documents import Json, blob_oid
 from api.master import operations
 from api.master.answers import Answer, read_failure
-from api.master.errors import (
-    Corrupt,
-    Missing,
-    TooMuchAsked,
-    Unreachable,
-)
+from api.master.errors import Corrupt, Missing, TooMuchAsked, Unreachable
 from api.master.transport import AnswerLost, GitHub
 from api.master.trees import EMPTY_TREE, TreeEntry, read_entries, tree_oid
 
@@ -26,6 +22,8 @@ BYTES_A_REQUEST = 1_500_000
 _REMEMBERED_ENTRIES = 300_000  # tree entries kept in memory, about 250 bytes each
 _REMEMBERED_BYTES = 8_000_000  # of blobs
 _REPLICA_LAG = 10.0  # seconds for which GitHub may not yet show a commit that it just made
+_PAUSES = (0.25, 0.5, 1.0)  # seconds to wait for a replica that lags, before each further look
+_FILE = ("repository", "ref", "target", "file")
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -85,48 +83,48 @@ class Master:
         self._successors[parent] = head
 
     def _newest(self, head: Head) -> Head:
-        newest = head
-        while successor := self._successors.get(newest.commit):
-            newest = successor
-        return replace(newest, seen_at=head.seen_at)
+        return replace(self._line(head)[-1], seen_at=head.seen_at)
+
+    def _line(self, head: Head) -> list[Head]:
+        """A head and the commits of our own that are known to have followed it."""
+        line = [head]
+        while successor := self._successors.get(line[-1].commit):
+            line.append(successor)
+        return line
 
     async def head_with_file(self, path: str) -> tuple[Head, TreeEntry | None]:
         """The head now and what lies at a path as of that very commit. One request.
 
         The content of an ordinary file comes along, so that `blobs` has it in memory.
         """
-        seen_at = datetime.now(UTC)
-        repository = await self.read(
-            operations.HEAD_WITH_FILE,
-            {"ref": self.ref, "path": path},
-            # A file that is not there is null beside NOT_FOUND; over 10 MB is an untyped error.
-            partial=("repository", "ref", "target", "file"),
-        )
-        target = self.target_of(repository)
-        head = self._newest(read_head(target, seen_at))
-        file = target.get("file")
-        if not isinstance(file, dict) or head.commit != target["oid"]:
-            entry = await self.entry_at(head.tree, path)
-        else:
-            [entry] = read_entries([file])
-            if (content := _proven(file.get("object"), entry.oid)) is not None:
-                self._remember_blob(entry.oid, content)
+        head, entry, blob = await self._head_with(operations.HEAD_WITH_FILE, path)
+        if entry and (content := _proven(blob, entry.oid)) is not None:
+            self._remember_blob(entry.oid, content)
         return head, entry
 
     async def head_with_entry(self, path: str) -> tuple[Head, TreeEntry | None]:
         """The head now and what lies at a path as of that very commit. One small request."""
+        head, entry, _ = await self._head_with(operations.HEAD_WITH_ENTRY, path)
+        return head, entry
+
+    async def _head_with(
+        self, document: DocumentNode, path: str
+    ) -> tuple[Head, TreeEntry | None, Json]:
         seen_at = datetime.now(UTC)
-        repository = await self.read(
-            operations.HEAD_WITH_ENTRY,
-            {"ref": self.ref, "path": path},
-            partial=("repository", "ref", "target", "file"),
-        )
+        try:
+            repository = await self.read(document, {"ref": self.ref, "path": path}, absent=_FILE)
+        except TooMuchAsked:  # so GitHub answers for any file over 10 MB, too
+            head = await self.head()
+            return head, await self.entry_at(head.tree, path), None
         target = self.target_of(repository)
         head = self._newest(read_head(target, seen_at))
+        if head.commit != target["oid"]:
+            return head, await self.entry_at(head.tree, path), None
         file = target.get("file")
-        if head.commit == target["oid"]:
-            return head, read_entries([file])[0] if file else None
-        return head, await self.entry_at(head.tree, path)
+        if not isinstance(file, dict):
+            return head, None, None
+        [entry] = read_entries([file])
+        return head, entry, file.get("object")
 
     async def head_at(self, commit: str) -> Head:
         """A commit by its oid, whether or not the branch is still there. Raises Missing."""
@@ -140,22 +138,27 @@ class Master:
     async def contains(self, commit: str) -> Head | None:
         """A head whose history contains `commit`, or None if the branch's does not.
 
-        A replica that lags behind `commit` is passed by: the answer is then `commit` itself.
+        GitHub is asked again for a little while: a replica that lags does not know the commit yet.
+        Raises Unreachable when it stays ahead of the branch: it may still come to be part of it.
         """
-        seen_at = datetime.now(UTC)
-        repository = await self.read(
-            operations.COMPARE,
-            {"ref": self.ref, "commit": commit, "oid": commit},
-            partial=(),
-        )
-        target = self.target_of(repository)
-        ref, known = repository["ref"], repository.get("object")
-        comparison = ref.get("compare") if isinstance(ref, dict) else None
-        status = comparison.get("status") if isinstance(comparison, dict) else None
-        if target["oid"] == commit or status in {"BEHIND", "IDENTICAL"}:
-            return read_head(target, seen_at)
-        if status == "AHEAD" and isinstance(known, dict) and "tree" in known:
-            return read_head(known, seen_at)
+        for pause in (*_PAUSES, None):
+            seen_at = datetime.now(UTC)
+            repository = await self.read(
+                operations.COMPARE,
+                {"ref": self.ref, "commit": commit},
+                absent=("repository", "ref", "compare"),
+            )
+            line = self._line(read_head(self.target_of(repository), seen_at))
+            ref = repository["ref"]
+            comparison = ref.get("compare") if isinstance(ref, dict) else None
+            status = comparison.get("status") if isinstance(comparison, dict) else None
+            if status in {"BEHIND", "IDENTICAL"} or any(head.commit == commit for head in line):
+                return replace(line[-1], seen_at=seen_at)
+            if status == "DIVERGED" or pause is None:
+                break
+            await asyncio.sleep(pause)
+        if status == "AHEAD":
+            raise Unreachable(f"The commit {commit} is ahead of the branch that GitHub shows.")
         return None
 
     async def commit_before(self, head: Head, until: datetime) -> Head | None:
@@ -164,7 +167,9 @@ class Master:
             operations.COMMIT_BEFORE, {"oid": head.commit, "until": until.isoformat()}
         )
         found = repository.get("object")
-        history = found.get("history") if isinstance(found, dict) else None
+        if not isinstance(found, dict):
+            raise Missing(f"GitHub does not have the commit {head.commit} (yet).")
+        history = found.get("history")
         nodes = history.get("nodes") if isinstance(history, dict) else None
         if not isinstance(nodes, list) or not nodes or not isinstance(nodes[0], dict):
             return None
@@ -180,7 +185,7 @@ class Master:
         missing = [oid for oid in asked if oid not in known]
         for start in range(0, len(missing), TREES_A_REQUEST):
             batch = missing[start : start + TREES_A_REQUEST]
-            known |= await _halving(batch, self._fetch_trees)
+            known |= await _patiently(batch, self._fetch_trees)
         return {oid: known[oid] for oid in asked}
 
     async def blobs(self, wanted: Iterable[Wanted]) -> dict[str, bytes]:
@@ -189,7 +194,7 @@ class Master:
         known = {oid: self._blobs[oid] for oid in asked if oid in self._blobs}
         missing = [want for oid, want in asked.items() if oid not in known]
         for batch in batches(missing):
-            known |= await _halving(batch, self._fetch_blobs)
+            known |= await _patiently(batch, self._fetch_blobs)
         return known
 
     async def entry_at(self, tree: str, path: str) -> TreeEntry | None:
@@ -221,19 +226,24 @@ class Master:
         document: DocumentNode,
         variables: Mapping[str, Json],
         *,
-        partial: tuple[str, ...] | None = None,
+        absent: tuple[str, ...] | None = None,
     ) -> Mapping[str, Json]:
         """Send a read and return its `repository`.
 
-        `partial`: the path below which the caller copes with nulls that errors left behind.
+        `absent`: the path of a field that may be null because what it names does not exist.
         """
+        variables = {"owner": self._owner, "name": self._name, **variables}
         try:
-            answer = await self.github.graphql(
-                document, {"owner": self._owner, "name": self._name, **variables}
-            )
+            try:
+                answer = await self.github.graphql(document, variables)
+            except AnswerLost as error:
+                if error.timed_out:
+                    raise
+                # GitHub closes idle connections, at times just when one is used again.
+                answer = await self.github.graphql(document, variables)
         except AnswerLost as error:
-            raise Unreachable(str(error)) from error
-        if failure := read_failure(answer, partial=partial):
+            raise (TooMuchAsked if error.timed_out else Unreachable)(str(error)) from error
+        if failure := read_failure(answer, absent=absent):
             raise failure
         repository = (answer.data or {}).get("repository")
         if not isinstance(repository, dict):
@@ -258,7 +268,7 @@ class Master:
             listed = tree.get("entries") if isinstance(tree, dict) else None
             entries = read_entries(listed) if isinstance(listed, list) else []
             if tree_oid(entries) != oid:
-                raise Corrupt(f"GitHub's listing of the tree {oid} is not complete. Try again.")
+                raise Corrupt(f"GitHub does not list the tree {oid} completely. Try again.")
             fetched[oid] = entries
             if len(entries) < self._trees.maxsize:
                 self._trees[oid] = entries
@@ -282,10 +292,23 @@ class Master:
     async def _fetch_raw_blob(self, oid: str) -> bytes:
         content = await self.github.raw_blob(self.repository, oid)
         if isinstance(content, Answer):
-            raise read_failure(content) or Missing(f"GitHub does not have the blob {oid}.")
+            unseen = Corrupt(f"GitHub does not have the blob {oid} (yet).")
+            raise unseen if content.status == 404 else read_failure(content) or unseen
         if blob_oid(content) != oid:
             raise Corrupt(f"GitHub's content of the blob {oid} has another hash. Try again.")
         return content
+
+
+async def _patiently(
+    batch: Sequence[T], fetch: Callable[[Sequence[T]], Awaitable[dict[str, V]]]
+) -> dict[str, V]:
+    """Fetch a batch, again where GitHub does not have it right yet: replicas lag by seconds."""
+    for pause in _PAUSES:
+        try:
+            return await _halving(batch, fetch)
+        except Corrupt:
+            await asyncio.sleep(pause)
+    return await _halving(batch, fetch)
 
 
 async def _halving(

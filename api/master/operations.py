@@ -47,14 +47,12 @@ query Commit($owner: String!, $name: String!, $oid: GitObjectID!) {
 
 # Heads are compared by ancestry, never by time.
 COMPARE = parse("""
-query Compare($owner: String!, $name: String!, $ref: String!, $commit: String!,
-              $oid: GitObjectID!) {
+query Compare($owner: String!, $name: String!, $ref: String!, $commit: String!) {
   repository(owner: $owner, name: $name) {
     ref(qualifiedName: $ref) {
       target { oid ... on Commit { committedDate tree { oid } } }
       compare(headRef: $commit) { status }
     }
-    object(oid: $oid) { oid ... on Commit { committedDate tree { oid } } }
   }
 }
 """)
@@ -71,11 +69,14 @@ query CommitBefore($owner: String!, $name: String!, $oid: GitObjectID!, $until: 
 
 # Looking for a write's trailer: newest first, as `git log` would list them.
 HISTORY = parse("""
-query History($owner: String!, $name: String!, $ref: String!) {
+query History($owner: String!, $name: String!, $ref: String!, $after: String) {
   repository(owner: $owner, name: $name) {
     ref(qualifiedName: $ref) { target { oid ... on Commit {
-      history(first: 100) { nodes { oid committedDate message tree { oid }
-                                    parents(first: 1) { nodes { oid } } } }
+      tree { oid }
+      history(first: 100, after: $after) {
+        nodes { oid committedDate message tree { oid } parents(first: 1) { nodes { oid } } }
+        pageInfo { endCursor hasNextPage }
+      }
     } } }
   }
 }

@@ -32,6 +32,10 @@ _CONNECT_SECONDS = 5.0
 class AnswerLost(Exception):
     """A request may have reached GitHub, and no answer came back."""
 
+    def __init__(self, message: str, *, timed_out: bool) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out  # or else the connection was lost
+
 
 @dataclass(slots=True)
 class _Exchange:
@@ -39,7 +43,7 @@ class _Exchange:
 
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: str = ""
+    body: bytes = b""
 
 
 _exchange: ContextVar[_Exchange] = ContextVar("exchange")
@@ -51,7 +55,7 @@ async def _keep_answer(
     response = await handler(request)
     if exchange := _exchange.get(None):
         exchange.status, exchange.headers = response.status, response.headers
-        exchange.body = (await response.read()).decode(errors="replace")
+        exchange.body = await response.read()
     return response
 
 
@@ -92,8 +96,8 @@ class GitHub:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._client.close_async()  # type: ignore[no-untyped-call]
         self._session = None
+        await self._client.close_async()  # type: ignore[no-untyped-call]
 
     async def graphql(self, document: DocumentNode, variables: Mapping[str, Json]) -> Answer:
         """Send one operation.
@@ -107,24 +111,28 @@ class GitHub:
         token = _exchange.set(exchange)
         try:
             data = await self._session.execute(
-                GraphQLRequest(document, variable_values=dict(variables))
+                GraphQLRequest(document, variable_values=dict(variables)),
+                # A redirected POST would arrive as a GET, without what was asked.
+                extra_args={"allow_redirects": False},
             )
             return self._answer(exchange, data=data)
         except TransportQueryError as error:
             return self._answer(exchange, data=error.data, errors=error.errors or ())
-        except (TransportServerError, TransportProtocolError):
+        except (TransportServerError, TransportProtocolError, AssertionError):
+            # gql asserts that there are data where there are no errors.
             return self._answer(exchange, message=_message(exchange.body))
         except TransportConnectionFailed as error:
-            raise _lost(error.__cause__ or error) from error
+            lost = _lost(error.__cause__ or error)
         finally:
             _exchange.reset(token)
+        raise lost  # not from within: aiohttp's errors hold the request, and so the token
 
     async def raw_blob(self, repository: str, oid: str) -> Answer | bytes:
         """The bytes of a blob through REST, which GraphQL's `text` cannot carry unharmed.
 
         Raises Unreachable when no answer came.
         """
-        session = self._transport.session
+        session = self._transport.session if self._session else None
         if session is None:
             raise Unreachable("The connection to GitHub is closed.")
         self.requests += 1
@@ -139,16 +147,17 @@ class GitHub:
                 return Answer(
                     response.status,
                     response.headers,
-                    message=_message(content.decode(errors="replace")),
+                    message=_message(content),
                 )
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Unreachable(f"GitHub did not answer: {_reason(error)}.") from error
+            reason = _reason(error)
+        raise Unreachable(f"GitHub did not answer: {reason}.")  # not from within, as above
 
     def _answer(
         self,
         exchange: _Exchange,
         *,
-        data: Mapping[str, Json] | None = None,
+        data: object = None,
         errors: object = (),
         message: str | None = None,
     ) -> Answer:
@@ -158,8 +167,18 @@ class GitHub:
             if name.lower().startswith("x-ratelimit-")
         } or self.quota
         listed = errors if isinstance(errors, list) else []
-        known = [cast(GraphQLErrorJson, error) for error in listed if isinstance(error, dict)]
-        return Answer(exchange.status, exchange.headers, data, known, message)
+        known = [
+            cast(GraphQLErrorJson, {name: said for name, said in error.items() if said is not None})
+            for error in listed
+            if isinstance(error, dict)
+        ]
+        return Answer(
+            exchange.status,
+            exchange.headers,
+            data if isinstance(data, dict) else None,
+            known,
+            message,
+        )
 
 
 def graphql_url(rest_url: str) -> str:
@@ -170,7 +189,7 @@ def graphql_url(rest_url: str) -> str:
     return f"{rest_url}/graphql"
 
 
-def _message(body: str) -> str | None:
+def _message(body: bytes) -> str | None:
     try:
         content = json.loads(body)
     except ValueError:
@@ -182,7 +201,9 @@ def _message(body: str) -> str | None:
 def _lost(cause: BaseException) -> Unreachable | AnswerLost:
     never_sent = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
     sentence = f"GitHub did not answer: {_reason(cause)}."
-    return Unreachable(sentence) if never_sent else AnswerLost(sentence)
+    if never_sent:
+        return Unreachable(sentence)
+    return AnswerLost(sentence, timed_out=isinstance(cause, TimeoutError))
 
 
 def _reason(cause: BaseException) -> str:
