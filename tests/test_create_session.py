@@ -72,6 +72,13 @@ async def test_the_commit_says_what_was_done_and_by_which_write(system: System) 
     assert body.strip().startswith("Because.\n\nAnnoris-Write: ")
 
 
+async def test_a_message_of_spaces_is_no_message(system: System) -> None:
+    await system.ask(CREATE, input=GOOD | {"message": " \n "})
+
+    subject = git(system.github.path, "log", "-1", "--format=%s").decode()
+    assert subject.startswith("Create autosaves/")
+
+
 async def test_a_sync_after_it_changes_nothing(system: System) -> None:
     await system.ask(CREATE, input={"title": "T", "markdown": "text"})
 

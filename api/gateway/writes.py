@@ -32,6 +32,7 @@ from api.master.master import Head
 log = logging.getLogger(__name__)
 
 _MAX_TITLE = 300  # characters
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0  # seconds before a head that moved is built upon anew
 
 
 class CacheOutcome(Enum):
@@ -144,6 +145,7 @@ class Writer:
     async def _create(self, new: NewDocument, path: str, content: bytes) -> Written:
         write_id, taken, stem = str(uuid.uuid4()), 1, path.removesuffix(".md")
         deadline = asyncio.get_running_loop().time() + self._seconds
+        pause = _FIRST_PAUSE
         try:
             base = await self._cached_base(path) or await self._master_base(path)
             while True:
@@ -165,8 +167,11 @@ class Writer:
                         path, content, base, write_id, message=new.message, seconds=left
                     )
                 except HeadMoved:
-                    if left <= 0:
+                    if left <= pause:
                         raise
+                    # A replica that lags names the same old head for a while.
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE)
                     base = await self._master_base(path)
         except MasterError as error:
             raise of_write(error, write_id) from error
@@ -197,7 +202,7 @@ class Writer:
         seconds: float,
     ) -> Written:
         sent_at = datetime.now(UTC)
-        headline, _, body = (message or f"Create {path}").strip().partition("\n")
+        headline, _, body = ((message or "").strip() or f"Create {path}").partition("\n")
         done = await commit(
             self._gateway.master,
             Change(
