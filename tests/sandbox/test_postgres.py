@@ -189,7 +189,7 @@ class TestCyrillic:
         assert await ask(database_url, "SELECT 'ПРИВЕТ' ILIKE 'привет'") is True
 
     async def test_has_trigrams(self, database_url: str) -> None:
-        await ask(database_url, "CREATE EXTENSION pg_trgm")
+        await ask(database_url, "CREATE EXTENSION IF NOT EXISTS pg_trgm")
         alike = await ask(database_url, "SELECT similarity('память', 'ПАМЯТИ')")
         assert isinstance(alike, float)
         assert alike > 0.4
