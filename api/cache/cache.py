@@ -3,16 +3,19 @@
 Every change of it is one transaction that holds rows, directories and head together.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Select,
-    and_,
+    any_,
+    bindparam,
     delete,
+    false,
     func,
     literal,
     or_,
@@ -22,8 +25,8 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.orm import InstrumentedAttribute, Mapped
 from sqlmodel import col
 
 from api.cache.database import Connection, Database, Values
@@ -33,11 +36,13 @@ from api.cache.tables import (
     DirectoryRow,
     HeadRow,
     HealthCheckRow,
+    Plain,
     SessionRow,
     SyncRow,
 )
 from api.documents import Collection
 from api.documents.listing import (
+    UNSTORABLE,
     Indexed,
     Listing,
     Order,
@@ -45,12 +50,16 @@ from api.documents.listing import (
     Position,
     Where,
     Window,
+    cut_key,
     fold,
     position,
 )
 
 _LEDGER_DAYS = 90  # an older `atLeast` token is asked of the master
 _ROWS_A_STATEMENT = 500
+_CHARACTERS_A_STATEMENT = 1_000_000  # of bodies: what a slow server takes within the time-out
+_BODIES_A_STATEMENT = 50  # read at once, each of a few KB and none above the limit of documents
+_BULK_SECONDS = 60.0  # for each statement that may touch every row
 _APPLY_LOCK = 0x616E6E6F  # one change of the index at a time, whoever makes it
 
 
@@ -76,6 +85,7 @@ class IndexChange:
 
     `directories`: new tree oids; None where the tree is gone or not known any more.
     `anew`: nothing of the old index stays.
+    `forward`: the new head's history contains the old head. Else the ledger begins anew.
     """
 
     head: CachedHead
@@ -83,6 +93,11 @@ class IndexChange:
     upserts: Sequence[Upsert] = ()
     removals: Sequence[str] = ()
     anew: bool = False
+    forward: bool = True
+
+    @property
+    def is_bulk(self) -> bool:
+        return self.anew or len(self.upserts) + len(self.removals) > _ROWS_A_STATEMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +120,7 @@ class Snapshot:
         for collection, table in TABLES.items():
             if missing := wanted - found.keys():
                 statement = select(*columns_of(collection, bodies=bodies)).where(
-                    col(table.path).in_(missing)
+                    _among(col(table.path), missing)
                 )
                 for row in await self._connection.rows(statement):
                     found[row["path"]] = read_row(collection, row)
@@ -152,11 +167,11 @@ class Snapshot:
                 select(*columns_of(collection, bodies=True))
                 .where(col(table.path) > last)
                 .order_by(col(table.path))
-                .limit(_ROWS_A_STATEMENT)
+                .limit(_BODIES_A_STATEMENT)
             )
             for row in rows:
                 yield read_row(collection, row)
-            if len(rows) < _ROWS_A_STATEMENT:
+            if len(rows) < _BODIES_A_STATEMENT:
                 return
             last = rows[-1]["path"]
 
@@ -167,7 +182,7 @@ class Snapshot:
             if missing := wanted - found.keys():
                 rows = await self._connection.rows(
                     select(col(table.revision), col(table.markdown)).where(
-                        col(table.revision).in_(missing), col(table.markdown).is_not(None)
+                        _among(col(table.revision), missing), col(table.markdown).is_not(None)
                     )
                 )
                 found |= {row["revision"]: row["markdown"] for row in rows}
@@ -179,7 +194,7 @@ class Snapshot:
         for table in TABLES.values():
             statement = select(col(table.path), col(table.revision))
             if directories is not None:
-                statement = statement.where(col(table.directory).in_(directories))
+                statement = statement.where(_among(col(table.directory), directories))
             found |= {r["path"]: r["revision"] for r in await self._connection.rows(statement)}
         return found
 
@@ -189,7 +204,7 @@ class Snapshot:
         return {row["path"]: row["tree"] for row in rows}
 
     async def applied_at(self, commit: str) -> datetime | None:
-        """When the cache came to be at this commit, or None if it never was."""
+        """When the cache came to be at this commit. None if its head does not contain it."""
         rows = await self._connection.rows(
             select(col(AppliedCommitRow.applied_at))
             .where(col(AppliedCommitRow.commit) == commit)
@@ -241,55 +256,59 @@ class Cache:
         """Change the index, if its head is still `expected` (None: there is none).
 
         False, and nothing done, when it is not, or when another change is being applied.
+        After CacheUnavailable all of it was done, or nothing.
         """
-        async with self.database.transaction() as connection:
+        seconds = _BULK_SECONDS if change.is_bulk else None
+        async with self.database.transaction(seconds=seconds) as connection:
             [lock] = await connection.rows(
                 select(func.pg_try_advisory_xact_lock(_APPLY_LOCK).label("ours"))
             )
             head = await self._head(connection) if lock["ours"] else None
             if not lock["ours"] or (head.commit if head else None) != expected:
                 return False
-            await self._write(connection, change)
+            await self._write_rows(connection, change)
+            await self._write_directories(connection, change)
+            await self._write_head(connection, change, expected)
             return True
 
-    async def _write(self, connection: Connection, change: IndexChange) -> None:
-        if change.anew:
-            for table in (*TABLES.values(), DirectoryRow, AppliedCommitRow):
+    async def _write_rows(self, connection: Connection, change: IndexChange) -> None:
+        for table in TABLES.values():
+            if change.anew:
                 await connection.run(delete(table))
-        elif change.removals:
-            for table in TABLES.values():
-                await connection.run(delete(table).where(col(table.path).in_(change.removals)))
+            elif change.removals:
+                await connection.run(delete(table).where(_among(col(table.path), change.removals)))
         for collection, table in TABLES.items():
-            await _upsert(
-                connection,
-                table,
-                [
-                    row_of(upsert.item, upsert.changed_at)
-                    for upsert in change.upserts
-                    if upsert.item.collection is collection
-                ],
+            rows = (
+                row_of(upsert.item, upsert.changed_at)
+                for upsert in change.upserts
+                if upsert.item.collection is collection
             )
+            await _upsert(connection, table, rows)
+
+    async def _write_directories(self, connection: Connection, change: IndexChange) -> None:
         gone = [path for path, tree in change.directories.items() if tree is None]
-        if gone:
-            await connection.run(delete(DirectoryRow).where(col(DirectoryRow.path).in_(gone)))
-        await _upsert(
-            connection,
-            DirectoryRow,
-            [{"path": p, "tree": tree} for p, tree in change.directories.items() if tree],
-        )
+        if change.anew:
+            await connection.run(delete(DirectoryRow))
+        elif gone:
+            await connection.run(delete(DirectoryRow).where(_among(col(DirectoryRow.path), gone)))
+        trees = ({"path": p, "tree": tree} for p, tree in change.directories.items() if tree)
+        await _upsert(connection, DirectoryRow, trees)
+
+    async def _write_head(
+        self, connection: Connection, change: IndexChange, expected: str | None
+    ) -> None:
         now, head = datetime.now(UTC), change.head
-        await _upsert(
-            connection,
-            HeadRow,
-            [{"id": 1, "origin": self.origin, "commit": head.commit, "seen_at": head.seen_at}],
-            key="id",
-        )
-        await connection.run(insert(AppliedCommitRow).values(commit=head.commit, applied_at=now))
-        await connection.run(
-            delete(AppliedCommitRow).where(
+        row = {"id": 1, "origin": self.origin, "commit": head.commit, "seen_at": head.seen_at}
+        await _upsert(connection, HeadRow, [row], key="id")
+        if head.commit == expected:
+            return
+        ledger = delete(AppliedCommitRow)
+        if change.forward and not change.anew:
+            ledger = ledger.where(
                 col(AppliedCommitRow.applied_at) < now - timedelta(days=_LEDGER_DAYS)
             )
-        )
+        await connection.run(ledger)
+        await connection.run(insert(AppliedCommitRow).values(commit=head.commit, applied_at=now))
 
     async def seen(self, head: CachedHead) -> None:
         """Note that this head was the master's at `seen_at`. Nothing happens if it is not ours."""
@@ -305,20 +324,27 @@ class Cache:
             )
 
     async def keep(self, bodies: Mapping[str, tuple[str, str]], *, until: datetime) -> None:
-        """Keep bodies that were read: path -> (revision, markdown). A changed row is passed by."""
+        """Keep bodies of sessions that were read: path -> (revision, markdown).
+
+        A row that has changed meanwhile is passed by.
+        """
+        kept = (
+            update(SessionRow)
+            .where(
+                col(SessionRow.path) == bindparam("at"),
+                col(SessionRow.revision) == bindparam("read"),
+            )
+            .values(markdown=bindparam("body"), kept_until=until)
+        )
+        rows = [{"at": p, "read": oid, "body": body} for p, (oid, body) in bodies.items()]
         async with self.database.transaction() as connection:
-            for path, (revision, markdown) in bodies.items():
-                for table in TABLES.values():
-                    await connection.run(
-                        update(table)
-                        .where(col(table.path) == path, col(table.revision) == revision)
-                        .values(markdown=markdown, kept_until=until)
-                    )
+            for chunk in _chunks(rows, body="body"):
+                await connection.run(kept, chunk)
 
     async def forget_cold(self, *, cutoff: datetime, now: datetime) -> int:
         """Drop the bodies of sessions that were and changed before `cutoff`. Returns how many."""
         table = SessionRow
-        async with self.database.transaction() as connection:
+        async with self.database.transaction(seconds=_BULK_SECONDS) as connection:
             return await connection.run(
                 update(table)
                 .where(
@@ -331,23 +357,23 @@ class Cache:
             )
 
     async def shortcomings(self) -> list[str]:
-        """Warnings about a database that was created for another language than its documents'."""
+        """Warnings about what makes searches by a part of a title read every row."""
         async with self.database.transaction(snapshot=True) as connection:
             [row] = await connection.rows(
                 text(
-                    "SELECT lower('Я') = 'я' AS folds, EXISTS ("
-                    "SELECT FROM pg_extension WHERE extname = 'pg_trgm') AS has_trigrams"
+                    "SELECT lower('Я') = 'я' AS folds, "
+                    "to_regclass('ix_sessions_title_folded') IS NOT NULL AS has_trigrams"
                 )
             )
             warnings = []
             if not row["folds"]:
                 warnings.append(
-                    "The database does not fold Cyrillic: searches in it will miss words. "
-                    "Create it with the locale C.UTF-8 or an ICU locale."
+                    "The database does not know Cyrillic letters: searches for parts of Russian "
+                    "titles are slow. Create it with the locale C.UTF-8 or an ICU locale."
                 )
             if not row["has_trigrams"]:
                 warnings.append(
-                    "The database has no pg_trgm: searches by part of a title read every row. "
+                    "The database has no pg_trgm: searches for parts of titles are slow. "
                     "Have an administrator run CREATE EXTENSION pg_trgm, then migrate again."
                 )
             return warnings
@@ -368,19 +394,38 @@ class Cache:
 async def _upsert(
     connection: Connection,
     table: AnyTable | type[DirectoryRow] | type[HeadRow],
-    rows: Sequence[Values],
+    rows: Iterable[Values],
     *,
     key: str = "path",
 ) -> None:
-    if not rows:
-        return
-    statement = insert(table)
-    statement = statement.on_conflict_do_update(
-        index_elements=[key],
-        set_={name: statement.excluded[name] for name in rows[0] if name != key},
-    )
-    for start in range(0, len(rows), _ROWS_A_STATEMENT):
-        await connection.run(statement, rows[start : start + _ROWS_A_STATEMENT])
+    for chunk in _chunks(rows, body="markdown"):
+        statement = insert(table)
+        statement = statement.on_conflict_do_update(
+            index_elements=[key],
+            set_={name: statement.excluded[name] for name in chunk[0] if name != key},
+        )
+        await connection.run(statement, chunk)
+
+
+def _chunks(rows: Iterable[Values], *, body: str) -> Iterator[list[Values]]:
+    """Cut into statements that a slow server can carry out within the time-out."""
+    chunk: list[Values] = []
+    characters = 0
+    for row in rows:
+        chunk.append(row)
+        text_of_row = row.get(body)
+        characters += len(text_of_row) if isinstance(text_of_row, str) else 0
+        if len(chunk) == _ROWS_A_STATEMENT or characters >= _CHARACTERS_A_STATEMENT:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _among(column: Mapped[Any], values: Iterable[str]) -> ColumnElement[bool]:
+    """Whether the column has one of these values: one parameter, however many there are."""
+    storable = [value for value in values if not UNSTORABLE.search(value)]
+    return column == any_(literal(storable, ARRAY(Plain)))
 
 
 def cut_page(items: Sequence[Indexed], listing: Listing, window: Window) -> Page:
@@ -433,15 +478,19 @@ def _beyond(
 
 
 def _conditions(table: AnyTable, where: Where) -> list[ColumnElement[bool]]:
-    if where == Where() or table is not SessionRow:
+    if where == Where():
         return []
+    texts = (where.status, where.priority, where.agent, where.tag, where.title_contains)
+    if table is not SessionRow or any(UNSTORABLE.search(text) for text in texts if text):
+        return [false()]
     conditions = [
         col(getattr(SessionRow, name)) == value
         for name in ("status", "priority", "agent")
         if (value := getattr(where, name)) is not None
     ]
     if where.project_keys is not None:
-        conditions.append(col(SessionRow.project_key).in_(where.project_keys))
+        keys = map(cut_key, where.project_keys)
+        conditions.append(_among(col(SessionRow.project_key), keys))
     if where.tag is not None:
         conditions.append(SessionRow.tags.contains([where.tag]))  # type: ignore[attr-defined]
     if where.since is not None or where.until is not None:
@@ -453,4 +502,4 @@ def _conditions(table: AnyTable, where: Where) -> list[ColumnElement[bool]]:
     if where.title_contains is not None:
         folded = fold(where.title_contains)
         conditions.append(col(SessionRow.title_folded).contains(folded, autoescape=True))
-    return [and_(*conditions)]
+    return conditions

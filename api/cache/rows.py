@@ -7,8 +7,8 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.engine import RowMapping
 
 from api.cache.tables import PriorityRow, ProjectRow, SessionRow
-from api.documents import AnyDocument, Collection, Priority, Project, Session, project_key
-from api.documents.listing import Indexed, fold, key_of
+from api.documents import AnyDocument, Collection, Priority, Project, Session
+from api.documents.listing import UNDATED, Indexed, fold, key_of, key_of_project
 
 AnyTable: TypeAlias = type[SessionRow] | type[ProjectRow] | type[PriorityRow]
 
@@ -48,6 +48,9 @@ def read_row(collection: Collection, row: RowMapping) -> Indexed:
     values = {name: row[name] for name in (*_SHARED, *_OWN[collection])}
     if collection is Collection.SESSIONS:
         values["tags"] = tuple(values["tags"])
+        if values["occurred_at"] is not None:
+            # asyncpg takes the first and the last moment for infinity, which has no zone.
+            values["occurred_at"] = values["occurred_at"].replace(tzinfo=UTC)
     return Indexed(
         collection=collection,
         document=_DOCUMENTS[collection](**values, metadata=row["found"]),
@@ -77,7 +80,8 @@ def row_of(item: Indexed, changed_at: datetime) -> dict[str, object]:
     else:
         row["rank_key"] = key_of("rank", document)
     if isinstance(document, Session | Priority):
-        row["project_key"] = project_key(document.project) if document.project else None
+        project = document.project
+        row["project_key"] = None if project is None else key_of_project(project)
     return row
 
 
@@ -85,7 +89,4 @@ def is_hot(document: AnyDocument, changed_at: datetime, cutoff: datetime) -> boo
     """Whether the cache keeps the body: all but sessions that were and changed before `cutoff`."""
     if not isinstance(document, Session):
         return True
-    return changed_at >= cutoff or (document.occurred_at or _NEVER) >= cutoff
-
-
-_NEVER = datetime(1, 1, 1, tzinfo=UTC)
+    return changed_at >= cutoff or (document.occurred_at or UNDATED) >= cutoff

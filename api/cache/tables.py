@@ -8,8 +8,8 @@ from datetime import date, datetime
 from typing import ClassVar, TypeAlias
 
 from pydantic import JsonValue
-from sqlalchemy import BigInteger, DateTime, Index, Integer, MetaData, Text, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy import JSON, BigInteger, DateTime, Index, Integer, MetaData, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
 metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s"})
@@ -35,7 +35,7 @@ class DocumentRow(Table):
     bytes: int = Field(sa_type=Integer)
     title: str = Field(sa_type=Plain)
     title_folded: str = Field(sa_type=Plain)
-    found: dict[str, JsonValue] = Field(sa_type=JSONB)  # the document's metadata, as found
+    found: dict[str, JsonValue] = Field(sa_type=JSON)  # as found; JSONB would turn 1e23 into 10**23
     unreadable: str | None = Field(default=None, sa_type=Plain)
     markdown: str | None = Field(default=None, sa_type=Plain)
     changed_at: datetime = Field(sa_type=Moment)
@@ -127,7 +127,7 @@ class AppliedCommitRow(Table, table=True):
 class DirectoryRow(Table, table=True):
     """The tree oid of each directory as of the head. The root's path is the empty string.
 
-    A directory that is not here is walked anew by the next reconcile.
+    A directory that is not here is walked when the one above it has changed.
     """
 
     __tablename__: ClassVar[str] = "directories"

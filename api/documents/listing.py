@@ -6,6 +6,7 @@ The cache answers the same questions in SQL; `page_of` is the meaning that both 
 import base64
 import binascii
 import json
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ from api.documents.model import AnyDocument, Collection, Priority, Project, Sess
 MAX_PAGE = 100
 UNDATED = datetime(1, 1, 1, tzinfo=UTC)  # sorts a session that does not tell when it was
 UNRANKED = 2**31 - 1  # sorts a document without a rank
+UNSTORABLE = re.compile(
+    "[\0\ud800-\udfff]"
+)  # in no document's texts, so that every store takes them
+_MAX_KEY = 600  # characters of a project's key that count: more do not fit into an index
 
 Key: TypeAlias = datetime | int | str
 Position: TypeAlias = tuple[Key, str]
@@ -138,7 +143,8 @@ def matches(where: Where, document: AnyDocument) -> bool:
         (
             where.project_keys is None
             or (
-                document.project is not None and project_key(document.project) in where.project_keys
+                document.project is not None
+                and key_of_project(document.project) in map(cut_key, where.project_keys)
             )
         )
         and (where.status is None or document.status == where.status)
@@ -153,7 +159,16 @@ def matches(where: Where, document: AnyDocument) -> bool:
 
 def fold(text: str) -> str:
     """Text for comparing without case, the same in every database."""
-    return text.casefold().replace("\0", "")
+    return text.casefold()
+
+
+def key_of_project(written: str) -> str:
+    """What a session's or priority's word for its project is compared by."""
+    return cut_key(project_key(written))
+
+
+def cut_key(key: str) -> str:
+    return key[:_MAX_KEY]
 
 
 def page_of(listing: Listing, window: Window, index: Iterable[Indexed]) -> Page:
@@ -195,18 +210,23 @@ def read_cursor(order: Order, text: str) -> Position:
     try:
         padded = text + "=" * (-len(text) % 4)
         name, written, path = json.loads(base64.urlsafe_b64decode(padded.encode()))
-        key: Key = datetime.fromisoformat(written) if name == "occurred" else written
-    except (ValueError, TypeError, UnicodeError, binascii.Error, RecursionError):
+        if name == order.key and isinstance(path, str) and not UNSTORABLE.search(path):
+            return _read_key(name, written), path
+    except (ValueError, TypeError, OverflowError, binascii.Error, RecursionError):
         raise InvalidPage("The cursor is not one that this list returned.") from None
-    fits = (
-        name == order.key
-        and isinstance(path, str)
-        and isinstance(key, {"occurred": datetime, "rank": int, "path": str}[order.key])
-        and (not isinstance(key, datetime) or key.tzinfo is not None)
-    )
-    if not fits:
-        raise InvalidPage("The cursor belongs to a list in another order.")
-    return key, path
+    raise InvalidPage("The cursor belongs to a list in another order.")
+
+
+def _read_key(order_key: str, written: object) -> Key:
+    if order_key == "occurred" and isinstance(written, str):
+        moment = datetime.fromisoformat(written)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    elif order_key == "rank" and isinstance(written, int) and abs(written) < 2**63:
+        return written
+    elif order_key == "path" and written == "":
+        return ""
+    raise ValueError
 
 
 def window(

@@ -1,6 +1,6 @@
 """Documents by oid: from memory, from the cache where a hash proves it, else from the master."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ from api.sync.walk import Listed
 BodiesByOid: TypeAlias = Callable[[Iterable[str]], Awaitable[Mapping[str, str]]]
 
 _REMEMBERED = 10_000  # parsed documents without their text, about 1.5 KB each
+_DOCUMENTS_A_STEP = 200  # bounds the memory that texts take that nobody asked for
 
 
 class Content:
@@ -31,9 +32,10 @@ class Content:
         """Documents by path, without their text."""
         files = list(files)
         known = {f.path: i for f in files if (i := self._parsed.get((f.path, f.oid))) is not None}
-        missing = [file for file in files if file.path not in known]
-        read = await self.read(missing, cached)
-        return known | {path: replace(item, markdown=None) for path, item in read.items()}
+        for step in steps([file for file in files if file.path not in known]):
+            read = await self.read(step, cached)
+            known |= {path: replace(item, markdown=None) for path, item in read.items()}
+        return known
 
     async def read(
         self, files: Iterable[Listed], cached: BodiesByOid | None = None
@@ -80,3 +82,9 @@ class Content:
             found = {oid: content for oid, content in encoded.items() if blob_oid(content) == oid}
         missing = [Wanted(file.oid, file.size) for file in files if file.oid not in found]
         return found | await self._master.blobs(missing)
+
+
+def steps(files: Sequence[Listed]) -> Iterator[Sequence[Listed]]:
+    """Cut into as many as are read at once."""
+    for start in range(0, len(files), _DOCUMENTS_A_STEP):
+        yield files[start : start + _DOCUMENTS_A_STEP]

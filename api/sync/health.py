@@ -43,19 +43,20 @@ async def check_health(
     when new commits kept arriving.
     """
     for _ in range(_TRIES):
-        synced = await reconciler.run()
-        if synced.outcome not in {Outcome.UNCHANGED, Outcome.APPLIED}:
-            continue
         head = await reconciler.master.head()
-        if head.commit != synced.commit:
+        synced = await reconciler.run(head)
+        if synced.outcome not in {Outcome.UNCHANGED, Outcome.APPLIED}:
             continue
         walked = await walk(reconciler.master, head, reconciler.layout, {})
         async with reconciler.cache.snapshot() as snapshot:
             if not snapshot.head or snapshot.head.commit != head.commit:
                 continue
             drift = await find_drift(reconciler, snapshot, walked.files, progress)
+            directories = await snapshot.directories()
         damaged = {path: walked.files.get(path) for path in drift}
-        if drift and not await reconciler.repair(head, damaged):
+        trees = dict.fromkeys(directories) | walked.directories
+        is_right = not drift and trees == directories
+        if not is_right and not await reconciler.repair(head, damaged, trees):
             continue
         report = HealthReport(
             checked_at=datetime.now(UTC),

@@ -9,12 +9,12 @@ from api.cache.cache import Cache, CachedHead, IndexChange, Upsert
 from api.cache.rows import is_hot
 from api.documents import Layout
 from api.documents.listing import Indexed
+from api.master.errors import Unreachable
 from api.master.master import Head, Master
-from api.sync.content import Content
+from api.sync.content import Content, steps
 from api.sync.walk import Listed, Walked, walk
 
 LAG = timedelta(seconds=60)  # how long an older head may be a lagging replica's answer
-_DOCUMENTS_A_STEP = 200  # read and parsed at once; bounds the memory that cold texts take
 
 Progress = Callable[[int, int], None]  # documents done, documents in all
 
@@ -55,7 +55,8 @@ class Reconciler:
         the cache is still at the head it was compared with. If we die before that, nothing
         happened; after it, everything did.
 
-        Raises MasterError or CacheUnavailable; the cache is then as it was.
+        Raises MasterError, and the cache is as it was; or CacheUnavailable, when it may also have
+        been brought to the head and we were not told.
         """
         sent = self.master.github.requests
         known, directories = await self._known()
@@ -69,7 +70,8 @@ class Reconciler:
         if known and known.commit == head.commit:
             await self.cache.seen(cached)
             return report(Outcome.UNCHANGED)
-        if known and await self._is_older(head, than=known):
+        forward = await self._follows(head, known) if known else True
+        if forward is None:
             return report(Outcome.LAGGING)
 
         walked = await walk(self.master, head, self.layout, directories)
@@ -86,6 +88,7 @@ class Reconciler:
             upserts=upserts,
             removals=removals,
             anew=known is None,
+            forward=forward,
         )
         if not await self.cache.apply(change, expected=known.commit if known else None):
             return report(Outcome.SUPERSEDED)
@@ -94,16 +97,22 @@ class Reconciler:
             Outcome.APPLIED, added=added, changed=len(upserts) - added, removed=len(removals)
         )
 
-    async def repair(self, head: Head, damaged: Mapping[str, Listed | None]) -> bool:
+    async def repair(
+        self,
+        head: Head,
+        damaged: Mapping[str, Listed | None],
+        directories: Mapping[str, str | None] | None = None,
+    ) -> bool:
         """Put what the master names at these paths in place of what the index holds there.
 
+        `directories`: trees that the cache should know otherwise than it does, if any.
         False, and nothing done, when the cache is not at `head`.
         """
         files = [file for file in damaged.values() if file]
         items = await self.content.read(files)
         change = IndexChange(
             head=CachedHead(head.commit, head.seen_at),
-            directories={},
+            directories=directories or {},
             upserts=[self.upsert(item, head.committed_at) for item in items.values()],
             removals=list(damaged),
         )
@@ -113,16 +122,26 @@ class Reconciler:
         async with self.cache.snapshot() as snapshot:
             return snapshot.head, await snapshot.directories() if snapshot.head else {}
 
-    async def _is_older(self, head: Head, *, than: CachedHead) -> bool:
-        """Whether `head` is one that the cache has lately been past: a lagging replica's.
+    async def _follows(self, head: Head, known: CachedHead) -> bool | None:
+        """Whether the history of `head` contains the known head. None: ask GitHub again later.
 
-        After a while it is believed all the same: then the branch was set back to it.
+        An older head may be the answer of a replica that lags behind. After a while it is believed
+        all the same: then the branch was set back to it.
         """
         async with self.cache.snapshot() as snapshot:
-            if await snapshot.applied_at(head.commit) is None:
+            is_older = await snapshot.applied_at(head.commit) is not None
+            reached = await snapshot.applied_at(known.commit)
+        lately = reached is not None and datetime.now(UTC) - reached < LAG
+        if not is_older:
+            try:
+                newest = await self.master.contains(known.commit)
+            except Unreachable:  # also when the known head stays ahead of the branch
+                if lately:
+                    raise
                 return False
-            passed = await snapshot.applied_at(than.commit)
-            return passed is not None and datetime.now(UTC) - passed < LAG
+            if newest is None or newest.commit != known.commit:
+                return newest is not None
+        return None if lately else False
 
     async def _revisions(self, walked: Walked) -> dict[str, str]:
         """What the index holds in the directories that were walked or are gone."""
@@ -155,9 +174,8 @@ class Reconciler:
         progress: Progress,
     ) -> list[Upsert]:
         upserts: list[Upsert] = []
-        for start in range(0, len(files), _DOCUMENTS_A_STEP):
-            progress(start, len(files))
-            step = files[start : start + _DOCUMENTS_A_STEP]
+        for step in steps(files):
+            progress(len(upserts), len(files))
             items = await self.content.read(step, self.cached_bodies)
             upserts += [self.upsert(items[file.path], age(file)) for file in step]
         progress(len(files), len(files))

@@ -56,7 +56,7 @@ def upgrade() -> None:
         sa.Column("bytes", sa.Integer(), nullable=False),
         sa.Column("title", sa.Text(collation="C"), nullable=False),
         sa.Column("title_folded", sa.Text(collation="C"), nullable=False),
-        sa.Column("found", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("found", sa.JSON(), nullable=False),
         sa.Column("unreadable", sa.Text(collation="C"), nullable=True),
         sa.Column("markdown", sa.Text(collation="C"), nullable=True),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
@@ -80,7 +80,7 @@ def upgrade() -> None:
         sa.Column("bytes", sa.Integer(), nullable=False),
         sa.Column("title", sa.Text(collation="C"), nullable=False),
         sa.Column("title_folded", sa.Text(collation="C"), nullable=False),
-        sa.Column("found", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("found", sa.JSON(), nullable=False),
         sa.Column("unreadable", sa.Text(collation="C"), nullable=True),
         sa.Column("markdown", sa.Text(collation="C"), nullable=True),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
@@ -102,7 +102,7 @@ def upgrade() -> None:
         sa.Column("bytes", sa.Integer(), nullable=False),
         sa.Column("title", sa.Text(collation="C"), nullable=False),
         sa.Column("title_folded", sa.Text(collation="C"), nullable=False),
-        sa.Column("found", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("found", sa.JSON(), nullable=False),
         sa.Column("unreadable", sa.Text(collation="C"), nullable=True),
         sa.Column("markdown", sa.Text(collation="C"), nullable=True),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
@@ -149,21 +149,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_sync_log_started_at"), "sync_log", ["started_at"], unique=False)
-    _index_parts_of_titles()
-
-
-def _index_parts_of_titles() -> None:
-    """Needs an extension that not every role may create. Without it searches read every row."""
-    connection = op.get_bind()
-    try:
-        with connection.begin_nested():
-            connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
-    except sa.exc.DBAPIError:
-        return
-    op.create_index(
-        "ix_sessions_title_folded",
-        "sessions",
-        ["title_folded"],
-        postgresql_using="gin",
-        postgresql_ops={"title_folded": "gin_trgm_ops"},
-    )

@@ -1,0 +1,231 @@
+"""One change of the index is one transaction, from the head that it was made for and no other."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from api.cache.cache import _APPLY_LOCK, Cache, CachedHead, IndexChange, Upsert
+from api.cache.database import CacheUnavailable, Database
+from api.cache.migrate import migrate
+from api.cache.tables import HealthCheckRow, SyncRow
+from api.documents import Collection, Session, blob_oid
+from api.documents.listing import Indexed
+from sandbox.postgres import Postgres
+from tests.cache.documents import SEEN
+from tests.cache.waiting import until
+
+A, B, C, D = (letter * 40 for letter in "abcd")
+
+
+def change(commit: str, *paths: str, removals: tuple[str, ...] = (), **more: bool) -> IndexChange:
+    """To a head at which these paths hold a session that names the commit."""
+    return IndexChange(
+        head=CachedHead(commit, SEEN),
+        directories={"": commit},
+        upserts=[
+            Upsert(
+                Indexed(
+                    collection=Collection.SESSIONS,
+                    document=Session(
+                        path=path, revision=blob_oid(commit.encode()), bytes=40, title=commit
+                    ),
+                    hot=True,
+                    markdown=commit,
+                ),
+                SEEN,
+            )
+            for path in paths
+        ],
+        removals=removals,
+        **more,
+    )
+
+
+async def state(cache: Cache) -> tuple[str | None, dict[str, str], dict[str, str]]:
+    """The head, the titles by path, and the directories."""
+    async with cache.snapshot() as snapshot:
+        items = await snapshot.everything(Collection.SESSIONS)
+        titles = {item.document.path: item.document.title for item in items}
+        head = snapshot.head.commit if snapshot.head else None
+        return head, titles, await snapshot.directories()
+
+
+async def ledger(cache: Cache) -> set[str]:
+    async with cache.snapshot() as snapshot:
+        return {oid for oid in (A, B, C, D) if await snapshot.applied_at(oid)}
+
+
+async def test_rows_directories_and_head_move_together(cache: Cache) -> None:
+    assert await cache.apply(change(A, "x.md", "y.md", anew=True), expected=None)
+    assert await cache.apply(change(B, "z.md", removals=("x.md",)), expected=A)
+    assert await state(cache) == (B, {"y.md": A, "z.md": B}, {"": B})
+
+
+@pytest.mark.parametrize("expected", [None, B])
+async def test_a_change_made_for_another_head_changes_nothing(
+    cache: Cache, expected: str | None
+) -> None:
+    await cache.apply(change(A, "x.md", anew=True), expected=None)
+    before = await state(cache)
+    assert not await cache.apply(change(C, "x.md", anew=True), expected=expected)
+    assert await state(cache) == before
+
+
+async def test_of_many_changes_for_one_head_one_is_applied(cache: Cache) -> None:
+    """The others are refused, whether they come in its middle or after it."""
+    await cache.apply(change(A, anew=True), expected=None)
+    commits = [f"{i:040}" for i in range(8)]
+    outcomes = await asyncio.gather(
+        *(cache.apply(change(commit, "x.md"), expected=A) for commit in commits)
+    )
+    assert sum(outcomes) == 1
+    winner = commits[outcomes.index(True)]
+    assert await state(cache) == (winner, {"x.md": winner}, {"": winner})
+
+
+async def test_a_change_in_progress_makes_others_go_away_not_wait(cache: Cache) -> None:
+    await cache.apply(change(A, anew=True), expected=None)
+    async with cache.database.transaction() as other:
+        await other.rows(text("SELECT pg_advisory_xact_lock(:lock)").bindparams(lock=_APPLY_LOCK))
+        assert not await cache.apply(change(B), expected=A)
+    assert await cache.apply(change(B), expected=A)
+
+
+async def test_beginning_anew_leaves_nothing_of_the_old_index(cache: Cache) -> None:
+    old = replace(change(A, "x.md", "y.md", anew=True), directories={"": A, "autosaves": A})
+    await cache.apply(old, expected=None)
+    assert await cache.apply(change(B, "y.md", anew=True), expected=A)
+    assert await state(cache) == (B, {"y.md": B}, {"": B})
+    assert await ledger(cache) == {B}
+
+
+async def test_what_another_origin_left_counts_as_nothing(cache: Cache) -> None:
+    """Another repository, branch, layout or parser: its head and its ledger are not ours."""
+    theirs = Cache(cache.database, "theirs")
+    await theirs.apply(change(A, "x.md", anew=True), expected=None)
+    async with cache.snapshot() as snapshot:
+        assert snapshot.head is None
+    assert not await cache.apply(change(B, "y.md", anew=True), expected=A)
+    await cache.seen(CachedHead(A, SEEN + timedelta(hours=1)))
+    async with theirs.snapshot() as snapshot:
+        assert snapshot.head == CachedHead(A, SEEN)
+
+    assert await cache.apply(change(B, "y.md", anew=True), expected=None)
+
+    assert await state(cache) == (B, {"y.md": B}, {"": B})
+    assert await ledger(cache) == {B}
+    async with theirs.snapshot() as snapshot:
+        assert snapshot.head is None
+
+
+async def test_a_document_may_move_to_another_collection(cache: Cache) -> None:
+    await cache.apply(change(A, "x.md", anew=True), expected=None)
+    [upsert] = change(B, "x.md").upserts
+    moved = replace(upsert, item=replace(upsert.item, unreadable="why"))
+    assert await cache.apply(replace(change(B), upserts=[moved], removals=["x.md"]), expected=A)
+    assert await state(cache) == (B, {"x.md": B}, {"": B})
+
+
+# The ledger: whether a head contains a commit
+
+
+async def test_the_ledger_knows_every_head_that_was_passed(cache: Cache) -> None:
+    await cache.apply(change(A, anew=True), expected=None)
+    await cache.apply(change(B), expected=A)
+    await cache.apply(change(C), expected=B)
+    assert await ledger(cache) == {A, B, C}
+
+
+async def test_after_a_rewrite_the_ledger_claims_nothing_of_before(cache: Cache) -> None:
+    """Or a reader that asks for a commit that is gone would be told that he sees it."""
+    await cache.apply(change(A, anew=True), expected=None)
+    await cache.apply(change(B), expected=A)
+    await cache.apply(change(C, forward=False), expected=B)
+    assert await ledger(cache) == {C}
+
+
+async def test_a_repair_is_no_new_entry(cache: Cache) -> None:
+    await cache.apply(change(A, anew=True), expected=None)
+    async with cache.snapshot() as snapshot:
+        reached = await snapshot.applied_at(A)
+    assert await cache.apply(change(A, "x.md"), expected=A)
+    async with cache.snapshot() as snapshot:
+        assert await snapshot.applied_at(A) == reached
+
+
+async def test_the_head_is_seen_later_and_never_earlier(cache: Cache) -> None:
+    await cache.apply(change(A, anew=True), expected=None)
+    for commit, minutes, told in [(A, 5, 5), (A, 3, 5), (B, 9, 5)]:
+        await cache.seen(CachedHead(commit, SEEN + timedelta(minutes=minutes)))
+        async with cache.snapshot() as snapshot:
+            assert snapshot.head == CachedHead(A, SEEN + timedelta(minutes=told))
+
+
+# Failures
+
+
+@pytest.fixture
+async def mortal(server: Postgres) -> AsyncIterator[Cache]:
+    """A cache in a PostgreSQL that may be killed, emptied before each test."""
+    await migrate(server.url)
+    async with Database(server.url, timeout=1) as database:
+        cache = Cache(database, "ours")
+        async with database.transaction() as connection:
+            for table in ("sessions", "directories", "head", "applied_commits"):
+                await connection.run(text(f"DELETE FROM {table}"))  # noqa: S608
+        yield cache
+
+
+async def test_a_change_cancelled_anywhere_is_whole_or_absent(mortal: Cache) -> None:
+    paths = [f"{i}.md" for i in range(3)]
+    await mortal.apply(change(A, *paths, anew=True), expected=None)
+    head = A
+    for ticks in range(0, 90, 3):
+        commit = f"{ticks:040}"
+        task = asyncio.create_task(mortal.apply(change(commit, *paths), expected=head))
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        found, titles, directories = await state(mortal)
+        assert found in {head, commit}
+        assert (titles, directories) == (dict.fromkeys(paths, found), {"": found})
+        head = found
+
+
+async def test_a_server_killed_in_the_middle_leaves_the_old_or_the_new_index(
+    mortal: Cache, server: Postgres
+) -> None:
+    paths = [f"{i:05}.md" for i in range(3_000)]
+    await mortal.apply(change(A, *paths, anew=True), expected=None)
+    sent = mortal.database.statements
+    task = asyncio.create_task(mortal.apply(change(B, *paths), expected=A))
+    await until(lambda: mortal.database.statements >= sent + 6)
+    await server.kill()
+    with pytest.raises(CacheUnavailable):
+        await task
+    await server.start()
+    await until(lambda: not mortal.database.is_down)
+    assert await state(mortal) == (A, dict.fromkeys(paths, A), {"": A})
+    assert await mortal.apply(change(B, *paths), expected=A)
+
+
+async def test_what_was_done_is_written_down(cache: Cache) -> None:
+    now = datetime.now(UTC)
+    await cache.log(SyncRow(kind="sync", started_at=now, seconds=0.5, commit=A, added=3))
+    for drifted in (2, 0):
+        await cache.log(
+            HealthCheckRow(
+                checked_at=now, commit=A, documents=9, drifted=drifted, repaired=0, consistency=1
+            )
+        )
+    async with cache.snapshot() as snapshot:
+        check = await snapshot.last_health_check()
+    assert check is not None
+    assert (check.documents, check.drifted) == (9, 0)
