@@ -27,6 +27,9 @@ from api.sync.retention import forget_cold
 from api.wiring import Parts, layout_of, open_parts
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
+_GRACE_SECONDS = 12  # for requests that run when the process is told to stop: as a write may take
+_PAUSE_SECONDS = 5.0  # before a worker that crashed is started again
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -195,18 +198,28 @@ async def _serve(settings: Settings) -> None:
             port=settings.port,
             log_config=None,
             access_log=False,
-            timeout_graceful_shutdown=20,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
         )
     )
     # Signals cancel us; uvicorn would take them too, and end its lifespan twice.
     server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(_listen(server))
+    while not serving.done():
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            server.force_exit = server.should_exit  # told twice: wait for no connection
+            server.should_exit = True
+    if server.force_exit:  # uvicorn would skip this
+        await server.lifespan.shutdown()
+
+
+async def _listen(server: uvicorn.Server) -> None:
     try:
-        await asyncio.shield(serving)
-    except asyncio.CancelledError:
-        server.should_exit = True
-        await serving
-        raise
+        await server.serve()
+    except SystemExit as error:
+        where = f"{server.config.host}, port {server.config.port}"
+        raise Stop(f"Cannot listen on {where}: the log says why. Set HOST and PORT.") from error
 
 
 async def _start(settings: Settings) -> None:
@@ -217,6 +230,9 @@ async def _start(settings: Settings) -> None:
 
     if settings.annoris_role == "worker":
         return await run(settings)
+    if settings.redis_url is None:
+        log.warning("No worker runs without REDIS_URL: the cache is synced when it is found old")
+        return await _serve(settings)
     worker = asyncio.create_task(_for_ever(lambda: run(settings)))
     try:
         await _serve(settings)
@@ -231,8 +247,8 @@ async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Exception:
-            logging.getLogger(__name__).exception("the worker ended; it is started again")
-        await asyncio.sleep(5)
+            log.exception("the worker ended; it is started again")
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _settings() -> Settings:
@@ -312,7 +328,12 @@ def _show(result: object, *, as_json: bool) -> None:
         click.echo(json.dumps(content, default=str, ensure_ascii=False))
         return
     for name, value in content.items():
-        click.echo(f"{name}: {value}")
+        if isinstance(value, dict) and value:
+            click.echo(f"{name}:")
+            for inner, told in value.items():
+                click.echo(f"  {inner}: {told}")
+        else:
+            click.echo(f"{name}: {'none' if value == {} else value}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ SAMPLES = Path(__file__).with_name("samples")
 HOST = "127.0.0.1"
 
 _START_SECONDS = 60.0
-_STOP_SECONDS = 25.0
+_STOP_SECONDS = 30.0
 
 
 class StackError(Exception):
@@ -50,8 +50,7 @@ async def run_stack(repo: Path | None, *, port: int, data: Path) -> None:
     async with AsyncExitStack() as stack:
         addresses, gateway = await start_stack(stack, repo, port=port, data=data)
         print(banner(addresses), flush=True)  # noqa: T201  # this is what the command says
-        while gateway.poll() is None:
-            await asyncio.sleep(0.5)
+        await asyncio.to_thread(gateway.wait)  # when we are cancelled, it is stopped first
         raise StackError(f"The gateway ended. Its log is {data / 'gateway.log'}.")
 
 
@@ -63,7 +62,6 @@ async def start_stack(
     secret = secrets.token_hex(16)
     gateway_url = f"http://{HOST}:{port}"
     try:
-        data.mkdir(parents=True, exist_ok=True)
         repository = _repository(repo, data)
         postgres = await stack.enter_async_context(Postgres(data / "postgres"))
         redis = await stack.enter_async_context(Redis())
@@ -119,6 +117,7 @@ def _port(wanted: int) -> int:
 
 def _repository(repo: Path | None, data: Path) -> Path:
     """The repository that is served: a copy of `repo`, or the one of an earlier run."""
+    data.mkdir(parents=True, exist_ok=True)
     repository, note = data / "repository.git", data / "source"
     source = str((repo or SAMPLES).resolve())
     if repository.exists():

@@ -3,14 +3,20 @@
 import asyncio
 import json
 import os
+import signal
+import socket
 import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from api.cli import _for_ever
 from api.settings import Settings
-from sandbox.github import GitHub
-from tests.clone import Clone
+from sandbox.github import Fault, GitHub
+from sandbox.processes import free_port
+from sandbox.redis import Redis
+from tests.clone import Clone, git
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -127,3 +133,112 @@ def test_the_commands_of_the_readme_exist() -> None:
     readme = (ROOT / "README.md").read_text()
     for name in main.commands:
         assert f"`annoris {name}`" in readme
+
+
+async def started(*arguments: str, **environment: str) -> asyncio.subprocess.Process:
+    """A command that runs until it is stopped, and serves already."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "api.cli",
+        *arguments,
+        env={"PATH": os.environ["PATH"], **environment},
+        cwd=ROOT,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        while b"running on" not in (line := await process.stderr.readline()):
+            assert line, "it ended"
+    return process
+
+
+@pytest.mark.parametrize("role", ["all", "api"])
+async def test_a_port_that_is_taken_is_a_sentence_and_exit_code_1(
+    environment: dict[str, str], role: str, redis_server: Redis
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, output, errors = await annoris(
+            "start", **environment, PORT=port, ANNORIS_ROLE=role, REDIS_URL=redis_server.url
+        )
+
+    assert (code, output) == (1, "")
+    assert f"Cannot listen on 127.0.0.1, port {port}" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGINT, signal.SIGINT]]
+)
+async def test_it_ends_when_told_whatever_still_runs_and_saves_what_is_on_its_way(
+    environment: dict[str, str],
+    github: GitHub,
+    redis_server: Redis,
+    signals: list[signal.Signals],
+) -> None:
+    port = free_port()
+    process = await started("start", **environment, PORT=str(port), REDIS_URL=redis_server.url)
+    assert process.stderr is not None
+    slow = github.faults.add(Fault(kind="latency", operation="mutation", ms=1_000))
+    query = 'mutation { createSession(input: {title: "On its way", markdown: "x"}) { cache } }'
+    async with aiohttp.ClientSession() as http:
+        saving = asyncio.create_task(
+            http.post(f"http://127.0.0.1:{port}/graphql", json={"query": query})
+        )
+        await slow.wait_until_struck()
+        for number in signals:
+            process.send_signal(number)
+            await asyncio.sleep(0)
+        errors = (await asyncio.wait_for(process.stderr.read(), 60)).decode()
+        await asyncio.gather(saving, return_exceptions=True)
+
+    assert await process.wait() == 0
+    assert "Traceback" not in errors
+    assert "On its way" in git(github.path, "log", "-1", "-p", "--format=%s").decode()
+
+
+async def test_without_redis_the_api_runs_alone_and_says_so(environment: dict[str, str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "api.cli",
+        "start",
+        env={"PATH": os.environ["PATH"], **environment, "PORT": "0"},
+        cwd=ROOT,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    said = ""
+    async with asyncio.timeout(60):
+        while "running on" not in said:
+            said += (await process.stderr.readline()).decode()
+    process.terminate()
+    said += (await process.stderr.read()).decode()
+
+    assert await process.wait() == 0
+    assert "No worker runs without REDIS_URL" in said
+    assert "Traceback" not in said
+
+
+async def test_a_worker_that_crashes_is_started_again_and_the_api_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    crashed = asyncio.Event()
+    again = asyncio.Event()
+    monkeypatch.setattr("api.cli._PAUSE_SECONDS", 0.0)
+
+    async def work() -> None:
+        if crashed.is_set():
+            again.set()
+            await asyncio.Event().wait()
+        crashed.set()
+        raise RuntimeError("a crash")
+
+    worker = asyncio.create_task(_for_ever(work))
+    await asyncio.wait_for(again.wait(), 60)
+
+    assert not worker.done()
+    assert "a crash" in caplog.text
+    worker.cancel()
+    await asyncio.wait([worker])

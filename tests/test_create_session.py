@@ -1,13 +1,15 @@
 """createSession: GitHub first, then the cache; and what is refused is saved nowhere."""
 
 import asyncio
+from pathlib import Path
 
+import asyncpg
 import pytest
 
-from sandbox.github import Fault
+from sandbox.github import Fault, GitHub, Limits, create_repository
 from sandbox.github.faults import Kind
 from tests.clone import Clone, git
-from tests.system import System
+from tests.system import System, running
 
 CREATE = """
 mutation Create($input: CreateSessionInput!) {
@@ -85,6 +87,31 @@ async def test_a_sync_after_it_changes_nothing(system: System) -> None:
     report = await system.parts.reconciler.run()
 
     assert (report.outcome, report.requests) == ("unchanged", 1)
+
+
+async def test_two_sessions_saved_in_one_operation_are_each_read_from_the_cache(
+    system: System,
+) -> None:
+    project = "autosaves/projects/reading-room.md"
+    before = system.requests
+
+    answer = await system.ask(
+        """mutation Two($a: CreateSessionInput!, $b: CreateSessionInput!) {
+          a: createSession(input: $a) { ...Saved }  b: createSession(input: $b) { ...Saved }
+        }
+        fragment Saved on SessionPayload {
+          session { project { provenance { source fallback commit } } } commit { oid } }""",
+        a={"title": "A", "markdown": "a", "project": project},
+        b={"title": "B", "markdown": "b", "project": project},
+    )
+
+    for saved in answer.data.values():
+        assert saved["session"]["project"]["provenance"] == {
+            "source": "CACHE",
+            "fallback": None,
+            "commit": saved["commit"]["oid"],
+        }
+    assert system.requests - before == 2
 
 
 async def test_what_was_written_is_read_at_once_with_at_least(system: System) -> None:
@@ -207,3 +234,135 @@ async def test_input_of_a_wrong_type_is_refused_before_anything_runs(
 
     assert answer.code == "BAD_INPUT"
     assert answer.data is None
+
+
+# What GitHub refuses
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("bad_credentials", "FORBIDDEN"),
+        ("forbidden", "FORBIDDEN"),
+        ("saml", "FORBIDDEN"),
+        ("branch_protection", "FORBIDDEN"),
+        ("ruleset", "FORBIDDEN"),
+        ("repository_archived", "FORBIDDEN"),
+        ("rate_limit", "RATE_LIMITED"),
+        ("secondary_rate_limit", "RATE_LIMITED"),
+    ],
+)
+async def test_what_github_refuses_is_saved_nowhere_and_the_error_says_so(
+    system: System, kind: Kind, code: str
+) -> None:
+    head = system.github.head
+    system.github.faults.add(Fault(kind=kind, count=None))
+
+    answer = await system.ask(CREATE, input=GOOD)
+
+    assert answer.code == code
+    assert "Nothing was saved" in answer.errors[0]["message"]
+    assert ("retryAfter" in answer.errors[0]["extensions"]) is (code == "RATE_LIMITED")
+    assert system.github.head == head
+    assert (await cached_commit(system)) == head
+
+
+@pytest.mark.usefixtures("system")
+@pytest.mark.parametrize("cache", ["filled", "empty"])
+async def test_a_mute_github_is_waited_for_within_the_time_of_a_write(
+    github: GitHub, database_url: str, cache: str
+) -> None:
+    if cache == "empty":
+        connection = await asyncpg.connect(database_url)
+        await connection.execute("DELETE FROM head")
+        await connection.close()
+    environment = {"WRITE_TIMEOUT_SECONDS": "1", "MASTER_TIMEOUT_SECONDS": "300"}
+    async with running(github, database_url, environment) as gateway:
+        github.faults.add(Fault(kind="hang", count=None))
+
+        answer = await gateway.ask(CREATE, input=GOOD)
+
+    # Sent, it may have landed; not even asked where to put it, it cannot have.
+    assert answer.code == ("OUTCOME_UNKNOWN" if cache == "filled" else "MASTER_UNAVAILABLE")
+
+
+async def test_two_gateways_that_save_at_once_lose_nothing(
+    system: System, github: GitHub, database_url: str
+) -> None:
+    async with running(github, database_url) as other:
+        answers = await asyncio.gather(
+            *(one.ask(CREATE, input=GOOD) for one in (system, other) for _ in range(4))
+        )
+
+    assert [answer.errors for answer in answers] == [[]] * 8
+    saved = {answer.data["createSession"]["session"]["id"] for answer in answers}
+    listed = git(github.path, "ls-tree", "-r", "--name-only", "main").decode().splitlines()
+    assert len(saved) == 8
+    assert saved <= set(listed)
+
+
+async def test_a_caller_who_goes_away_does_not_stop_the_commit(
+    system: System, github: GitHub
+) -> None:
+    slow = github.faults.add(Fault(kind="latency", operation="mutation", ms=300))
+    asking = asyncio.create_task(system.ask(CREATE, input=GOOD | {"title": "Saved all the same"}))
+    await slow.wait_until_struck()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+    for _ in range(1000):
+        if await cached_commit(system) == github.head != "" and "saved-all-the-same" in (
+            git(github.path, "ls-tree", "-r", "--name-only", "main").decode()
+        ):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it was not saved")
+
+
+async def test_the_first_session_of_all_makes_its_directories(
+    tmp_path: Path, database_url: str
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "README.md").write_text("# Nothing yet\n")
+    create_repository(tmp_path / "bare.git", folder)
+    async with (
+        GitHub(tmp_path / "bare.git", limits=Limits.off()) as github,
+        running(github, database_url) as system,
+    ):
+        await system.sync()
+
+        saved = (await system.ask(CREATE, input=GOOD)).data["createSession"]
+
+        assert saved["cache"] == "UPDATED"
+        assert (await system.ask("{ sessions { totalCount } }")).data["sessions"] == {
+            "totalCount": 1
+        }
+        assert (await system.parts.reconciler.run()).outcome == "unchanged"
+
+
+async def test_a_repository_without_a_commit_is_said_to_have_no_branch(
+    tmp_path: Path, database_url: str
+) -> None:
+    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", "empty.git")
+    async with (
+        GitHub(tmp_path / "empty.git", limits=Limits.off()) as github,
+        running(github, database_url) as system,
+    ):
+        for query in (
+            "{ sessions { totalCount } }",
+            "{ sessions(consistency: MASTER) { totalCount } }",
+        ):
+            answer = await system.ask(query)
+            assert answer.code == "MASTER_UNAVAILABLE"
+            assert "first commit" in answer.errors[0]["message"]
+        answer = await system.ask(CREATE, input=GOOD)
+
+    assert answer.code == "MASTER_UNAVAILABLE"
+    assert "first commit" in answer.errors[0]["message"]
+    assert "Nothing was saved" in answer.errors[0]["message"]
+
+
+async def cached_commit(system: System) -> str | None:
+    async with system.parts.gateway.cache.snapshot() as snapshot:
+        return snapshot.head.commit if snapshot.head else None

@@ -20,9 +20,7 @@ from api.documents.model import AnyDocument, Collection, Priority, Project, Sess
 MAX_PAGE = 100
 UNDATED = datetime(1, 1, 1, tzinfo=UTC)  # sorts a session that does not tell when it was
 UNRANKED = 2**31 - 1  # sorts a document without a rank
-UNSTORABLE = re.compile(
-    "[\0\ud800-\udfff]"
-)  # in no document's texts, so that every store takes them
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # what UTF-8 or PostgreSQL cannot hold; in no document
 _MAX_KEY = 600  # characters of a project's key that count: more do not fit into an index
 
 Key: TypeAlias = datetime | int | str

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self, TypeVar
@@ -11,9 +10,9 @@ from typing import Self, TypeVar
 from api.cache.cache import Cache, CachedHead
 from api.cache.database import CacheUnavailable
 from api.documents import Layout
-from api.gateway.errors import BadInput, MasterUnavailable, of_read
+from api.gateway.errors import BadInput, GatewayError, of_read
 from api.gateway.provenance import Consistency, FallbackReason
-from api.gateway.views import CacheView, MasterView, VerifiedView, View
+from api.gateway.views import CacheView, MasterView, Reading, VerifiedView, View
 from api.jobs import SYNC
 from api.master.errors import MasterError
 from api.master.master import Master
@@ -24,7 +23,7 @@ from api.sync.reconcile import Reconciler
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-_DRAIN_SECONDS = 15.0  # for commits that are on their way when the process is told to stop
+_DRAIN_SECONDS = 10.0  # for commits that are on their way when the process is told to stop
 KEPT = timedelta(days=1)  # how long a cold body that was read stays in the cache
 
 
@@ -112,9 +111,10 @@ class Operation:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._stack = AsyncExitStack()
-        self._turn = asyncio.Lock()
-        self._views: dict[tuple[object, ...], View] = {}
+        # By `atLeast`: a commit that this operation made may be newer than what it read before.
+        self._readings: dict[str | None, Reading] = {}
+        self._views: dict[tuple[object, ...], asyncio.Task[View]] = {}
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,10 +125,16 @@ class Operation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            await self._stack.aclose()
-        except CacheUnavailable:
-            log.info("the cache failed at the end of an operation")
+        await self.close()
+
+    async def close(self) -> None:
+        """End the operation. Resolvers that were left behind get no connection any more."""
+        self._closed = True
+        for opening in self._views.values():
+            opening.cancel()
+        await asyncio.gather(*self._views.values(), return_exceptions=True)
+        for reading in self._readings.values():
+            await reading.close()
 
     async def view(
         self,
@@ -138,12 +144,18 @@ class Operation:
         max_staleness: float | None = None,
         path: str | None = None,
     ) -> View:
-        """A view at this level. `path`: the one document that will be asked for, if it is one."""
+        """A view at this level. `path`: the one document that will be asked for, if it is one.
+
+        Raises GatewayError, the same to all that ask alike: a master that is down is tried once.
+        """
+        if self._closed:
+            raise GatewayError("The operation is over.")
         key = (consistency, at_least, max_staleness)
-        async with self._turn:
-            if key not in self._views:
-                self._views[key] = await self._open(consistency, at_least, max_staleness, path)
-            return self._views[key]
+        if key not in self._views:
+            self._views[key] = asyncio.create_task(
+                self._open(consistency, at_least, max_staleness, path)
+            )
+        return await asyncio.shield(self._views[key])
 
     async def _open(
         self,
@@ -152,68 +164,67 @@ class Operation:
         max_staleness: float | None,
         path: str | None,
     ) -> View:
+        reading = self._readings.setdefault(at_least, Reading(self._gateway.cache))
         try:
             if consistency is not Consistency.CACHE:
-                return await self._open_master(consistency, at_least, path, None)
-            return await self._open_cache(at_least, max_staleness, path)
+                return await self._open_master(reading, consistency, at_least, path, None)
+            return await self._open_cache(reading, at_least, max_staleness, path)
         except MasterError as error:
             raise of_read(error) from error
 
     async def _open_cache(
-        self, at_least: str | None, max_staleness: float | None, path: str | None
+        self,
+        reading: Reading,
+        at_least: str | None,
+        max_staleness: float | None,
+        path: str | None,
     ) -> View:
         limit = self._gateway.max_staleness if max_staleness is None else max_staleness
-        head: CachedHead | None = None
-        try:
-            snapshot = await self._stack.enter_async_context(self._gateway.cache.snapshot())
-            head = snapshot.head
-            reason = None
-            if head is None:
-                reason = FallbackReason.CACHE_EMPTY
-            elif at_least and await snapshot.applied_at(at_least) is None:
-                reason = FallbackReason.BEHIND_AT_LEAST
-            elif (datetime.now(UTC) - head.seen_at).total_seconds() > limit:
-                reason = FallbackReason.CACHE_STALE
-        except CacheUnavailable:
-            reason = FallbackReason.CACHE_UNAVAILABLE
-        if reason in {FallbackReason.CACHE_EMPTY, FallbackReason.CACHE_STALE}:
-            self._gateway.request_sync()
-        stale = False
+        head, reason = await _look(reading, at_least, limit)
         if reason:
+            if reason is not FallbackReason.CACHE_UNAVAILABLE:
+                self._gateway.request_sync()
             try:
-                return await self._open_master(Consistency.MASTER, at_least, path, reason)
+                return await self._open_master(reading, Consistency.MASTER, at_least, path, reason)
             except MasterError:
+                head, reason = await _look(reading, at_least, limit)  # it took a while
                 if head is None:
                     raise
-                stale = True
-        if head is None:
-            raise MasterUnavailable("Neither GitHub nor the cache can be reached.")
+        assert head is not None  # noqa: S101  # or there were a reason
+        reading.pin(head)
         return CacheView(
-            snapshot, head, self._gateway.content, self._pin, self._gateway.keep, stale=stale
+            reading,
+            head,
+            self._gateway.content,
+            self._pin,
+            self._gateway.keep,
+            stale=reason is not None,
         )
 
     async def _open_master(
         self,
+        reading: Reading,
         consistency: Consistency,
         at_least: str | None,
         path: str | None,
         fallback: FallbackReason | None,
     ) -> View:
         gateway, entry = self._gateway, None
-        if at_least:
-            contains = await gateway.master.contains(at_least)
-            if contains is None:
-                raise BadInput(
-                    f"The commit {at_least} of `atLeast` is not in the history of the branch "
-                    f"{gateway.master.branch}. Use the commit that a mutation returned."
-                )
-            head, path = contains, None
-        elif path is None:
-            head = await gateway.master.head()
-        elif consistency is Consistency.VERIFIED:
-            head, entry = await gateway.master.head_with_entry(path)
-        else:
-            head, entry = await gateway.master.head_with_file(path)
+        async with reading.away():
+            if at_least:
+                contains = await gateway.master.contains(at_least)
+                if contains is None:
+                    raise BadInput(
+                        f"The commit {at_least} of `atLeast` is not in the history of the branch "
+                        f"{gateway.master.branch}. Use the commit that a mutation returned."
+                    )
+                head, path = contains, None
+            elif path is None:
+                head = await gateway.master.head()
+            elif consistency is Consistency.VERIFIED:
+                head, entry = await gateway.master.head_with_entry(path)
+            else:
+                head, entry = await gateway.master.head_with_file(path)
         if consistency is Consistency.VERIFIED:
             view: MasterView = VerifiedView(head, gateway.reconciler)
         else:
@@ -226,3 +237,19 @@ class Operation:
         """The master at the commit that the cache was at: what was answered so far stays true."""
         head = await self._gateway.master.head_at(cached.commit)
         return MasterView(head, self._gateway.reconciler, fallback=FallbackReason.CACHE_UNAVAILABLE)
+
+
+async def _look(
+    reading: Reading, at_least: str | None, limit: float
+) -> tuple[CachedHead | None, FallbackReason | None]:
+    """The cache's head, and why it will not do, if so."""
+    try:
+        head = await reading.head()
+        if head is None:
+            return None, FallbackReason.CACHE_EMPTY
+        if at_least and not await reading.ask(lambda s: s.applied_at(at_least)):
+            return head, FallbackReason.BEHIND_AT_LEAST
+    except CacheUnavailable:
+        return None, FallbackReason.CACHE_UNAVAILABLE
+    is_old = (datetime.now(UTC) - head.seen_at).total_seconds() > limit
+    return head, FallbackReason.CACHE_STALE if is_old else None

@@ -4,17 +4,19 @@ A CacheView trusts the cache's index, a MasterView the master's trees. A Verifie
 MasterView that also compares the cache with them, and repairs it before it answers.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar
 
-from api.cache.cache import CachedHead, Snapshot
+from api.cache.cache import Cache, CachedHead, Snapshot
 from api.cache.database import CacheUnavailable
 from api.documents import Collection, Project, project_keys
 from api.documents.listing import Indexed, Listing, Page, Window, matches, page_of
 from api.gateway.provenance import FallbackReason, Provenance, Source, Verification
+from api.master.errors import MasterError
 from api.master.master import Head
 from api.master.trees import TreeEntry
 from api.sync.content import Content
@@ -47,8 +49,11 @@ class View(ABC):
         """The true total of each list, whatever its pages."""
 
     @abstractmethod
-    async def texts(self, items: Iterable[Indexed]) -> Mapping[str, str]:
-        """The Markdown of these documents by path. Unreadable ones are left out."""
+    async def texts(self, items: Iterable[Indexed]) -> Mapping[str, str | MasterError]:
+        """The Markdown of these documents by path. Unreadable ones are left out.
+
+        An error stands for those alone that needed the master, where it failed.
+        """
 
     @abstractmethod
     async def projects(self) -> Sequence[Indexed]:
@@ -115,7 +120,7 @@ class MasterView(View):
             for listing in listings
         ]
 
-    async def texts(self, items: Iterable[Indexed]) -> Mapping[str, str]:
+    async def texts(self, items: Iterable[Indexed]) -> Mapping[str, str | MasterError]:
         read = await self._content.read(
             [_listed(item) for item in items if not item.unreadable], self.cached_bodies
         )
@@ -245,12 +250,79 @@ class VerifiedView(MasterView):
         return {}
 
 
+class Reading:
+    """The cache as one operation reads it: over one connection, and not longer than it must.
+
+    The connection goes back to the pool while GitHub is waited for: many who wait must not keep
+    the rest from the cache. The next question takes one again. Raises CacheUnavailable.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._stack = AsyncExitStack()
+        self._turn = asyncio.Lock()
+        self._snapshot: Snapshot | None = None
+        self._pinned: CachedHead | None = None
+        self._away = 0
+        self._closed = False
+
+    async def head(self) -> CachedHead | None:
+        """What the cache is true for: now, or since it was pinned."""
+        return await self.ask(_head_of)
+
+    def pin(self, head: CachedHead) -> None:
+        """Answer for this commit from now on. When the cache moves on, it counts as unavailable."""
+        self._pinned = head
+
+    async def ask(self, question: Callable[[Snapshot], Awaitable[T]]) -> T:
+        async with self._turn:
+            try:
+                answer = await question(await self._opened())
+            except CacheUnavailable:
+                await self._release()
+                raise
+            if self._away:
+                await self._release()
+            return answer
+
+    @asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        """For the time that GitHub is waited for."""
+        self._away += 1
+        try:
+            async with self._turn:
+                await self._release()
+            yield
+        finally:
+            self._away -= 1
+
+    async def close(self) -> None:
+        """Give the connection back. What is asked from now on is refused."""
+        self._closed = True
+        async with self._turn:
+            await self._release()
+
+    async def _opened(self) -> Snapshot:
+        if self._closed:
+            raise CacheUnavailable("The operation is over.")
+        if self._snapshot is None:
+            self._snapshot = await self._stack.enter_async_context(self._cache.snapshot())
+        if self._pinned and _commit_of(self._snapshot.head) != self._pinned.commit:
+            raise CacheUnavailable("The cache has moved on.")
+        return self._snapshot
+
+    async def _release(self) -> None:
+        self._snapshot = None
+        with suppress(CacheUnavailable):  # a lost connection is no loss now
+            await self._stack.aclose()
+
+
 class CacheView(View):
-    """The cache at one moment. If it fails midway, the master answers for the same commit."""
+    """The cache at one commit. If it fails midway, the master answers for the same commit."""
 
     def __init__(
         self,
-        snapshot: Snapshot,
+        reading: Reading,
         head: CachedHead,
         content: Content,
         pin: Callable[[CachedHead], Awaitable[MasterView]],
@@ -258,12 +330,13 @@ class CacheView(View):
         *,
         stale: bool,
     ) -> None:
-        self._snapshot = snapshot
+        self._reading = reading
         self._head = head
         self._content = content
         self._pin = pin
         self._keep = keep
         self._stale = stale
+        self._turn = asyncio.Lock()
         self._instead: MasterView | None = None
 
     @property
@@ -288,28 +361,46 @@ class CacheView(View):
     async def counts(self, listings: Sequence[Listing]) -> Sequence[int]:
         return await self._either(lambda s: s.counts(listings), lambda m: m.counts(listings))
 
-    async def texts(self, items: Iterable[Indexed]) -> Mapping[str, str]:
+    async def texts(self, items: Iterable[Indexed]) -> Mapping[str, str | MasterError]:
         readable = [item for item in items if not item.unreadable]
-        return await self._either(lambda s: self._texts(s, readable), lambda m: m.texts(readable))
+        texts: dict[str, str | MasterError] = {}
+        offered: Mapping[str, str] = {}
+        try:
+            hot = await self._reading.ask(
+                lambda s: s.documents([i.document.path for i in readable if i.hot], bodies=True)
+            )
+            texts |= {p: i.markdown for p, i in hot.items() if i.markdown is not None}
+            cold = [_listed(item) for item in readable if item.document.path not in texts]
+            if cold:
+                offered = await self._reading.ask(lambda s: s.bodies([file.oid for file in cold]))
+        except CacheUnavailable:
+            cold = [_listed(item) for item in readable if item.document.path not in texts]
+        if cold:
+            texts |= await self._cold_texts(cold, offered)
+        return texts
 
     async def projects(self) -> Sequence[Indexed]:
         return await self._either(
             lambda s: s.everything(Collection.PROJECTS), lambda m: m.projects()
         )
 
-    async def _texts(self, snapshot: Snapshot, items: Sequence[Indexed]) -> Mapping[str, str]:
-        hot = await snapshot.documents(
-            [item.document.path for item in items if item.hot], bodies=True
-        )
-        texts = {path: item.markdown for path, item in hot.items() if item.markdown is not None}
-        cold = [_listed(item) for item in items if item.document.path not in texts]
-        if cold:
-            fetched = await self._content.read(cold, snapshot.bodies)
-            read = {path: i.markdown for path, i in fetched.items() if i.markdown is not None}
-            texts |= read
-            revisions = {file.path: file.oid for file in cold}
-            self._keep({path: (revisions[path], text) for path, text in read.items()})
-        return texts
+    async def _cold_texts(
+        self, cold: Sequence[Listed], offered: Mapping[str, str]
+    ) -> Mapping[str, str | MasterError]:
+        """By oid, which the master needs no index for: what fails is the content itself."""
+
+        async def cached(_: Iterable[str]) -> Mapping[str, str]:
+            return offered
+
+        try:
+            async with self._reading.away():
+                items = await self._content.read(cold, cached)
+        except MasterError as error:
+            return {file.path: error for file in cold}
+        read = {path: item.markdown for path, item in items.items() if item.markdown is not None}
+        revisions = {file.path: file.oid for file in cold}
+        self._keep({path: (revisions[path], text) for path, text in read.items()})
+        return read
 
     async def _either(
         self,
@@ -318,10 +409,20 @@ class CacheView(View):
     ) -> T:
         if self._instead is None:
             with suppress(CacheUnavailable):
-                return await ask_cache(self._snapshot)
-            self._instead = await self._pin(self._head)
+                return await self._reading.ask(ask_cache)
+        async with self._turn:
+            if self._instead is None:
+                self._instead = await self._pin(self._head)
         return await ask_master(self._instead)
 
 
 def _listed(item: Indexed) -> Listed:
     return Listed(item.document.path, item.document.revision, item.document.bytes)
+
+
+async def _head_of(snapshot: Snapshot) -> CachedHead | None:
+    return snapshot.head
+
+
+def _commit_of(head: CachedHead | None) -> str | None:
+    return head.commit if head else None

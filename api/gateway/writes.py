@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
@@ -22,7 +23,7 @@ from api.documents import (
     create,
 )
 from api.documents.listing import Indexed
-from api.gateway.errors import BadInput, Conflict, of_read, of_write
+from api.gateway.errors import BadInput, Conflict, MasterUnavailable, of_read, of_write
 from api.gateway.gateway import Gateway, Operation
 from api.gateway.provenance import Consistency, Provenance, Source
 from api.master.committing import Change, Commit, commit
@@ -91,8 +92,10 @@ class Writer:
         """
         path = self._path(new)
         content = self._content(new)
-        await self._check_project(new)
-        return await asyncio.shield(self._gateway.start(self._create(new, path, content)))
+        deadline = asyncio.get_running_loop().time() + self._seconds
+        async with _until(deadline):
+            await self._check_project(new)
+        return await asyncio.shield(self._gateway.start(self._create(new, path, content, deadline)))
 
     def _path(self, new: NewDocument) -> str:
         layout = self._gateway.layout
@@ -142,12 +145,13 @@ class Writer:
             "lists them. Nothing was saved."
         )
 
-    async def _create(self, new: NewDocument, path: str, content: bytes) -> Written:
+    async def _create(
+        self, new: NewDocument, path: str, content: bytes, deadline: float
+    ) -> Written:
         write_id, taken, stem = str(uuid.uuid4()), 1, path.removesuffix(".md")
-        deadline = asyncio.get_running_loop().time() + self._seconds
         pause = _FIRST_PAUSE
         try:
-            base = await self._cached_base(path) or await self._master_base(path)
+            base = await self._base(path, deadline)
             while True:
                 if base.revision is not None:
                     if new.path is not None or new.collection is not Collection.SESSIONS:
@@ -159,7 +163,7 @@ class Writer:
                         )
                     taken += 1
                     path = f"{stem}-{taken}.md"
-                    base = await self._cached_base(path) or await self._master_base(path)
+                    base = await self._base(path, deadline)
                     continue
                 left = deadline - asyncio.get_running_loop().time()
                 try:
@@ -172,9 +176,15 @@ class Writer:
                     # A replica that lags names the same old head for a while.
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
-                    base = await self._master_base(path)
+                    async with _until(deadline):
+                        base = await self._master_base(path)
         except MasterError as error:
             raise of_write(error, write_id) from error
+
+    async def _base(self, path: str, deadline: float) -> _Base:
+        """What to build on, from where it is known soonest."""
+        async with _until(deadline):
+            return await self._cached_base(path) or await self._master_base(path)
 
     async def _cached_base(self, path: str) -> _Base | None:
         """What the cache knows. If it is behind, the swap fails and nothing is lost."""
@@ -247,6 +257,16 @@ class Writer:
             log.warning("the commit %s is saved, but not in the cache yet", done.oid)
         self._gateway.request_sync()
         return CacheOutcome.DEFERRED
+
+
+@asynccontextmanager
+async def _until(deadline: float) -> AsyncIterator[None]:
+    """Bounds what comes before a commit. Raises MasterUnavailable when the time is over."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError as error:
+        raise MasterUnavailable("GitHub did not answer in time. Nothing was saved.") from error
 
 
 def _directories(path: str) -> list[str]:

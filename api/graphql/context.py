@@ -3,6 +3,7 @@
 Loaders gather what sibling fields ask for into one statement or request.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from api.documents.listing import Indexed, Listing, Page, Window
 from api.gateway.gateway import Gateway, Operation
 from api.gateway.views import View
 from api.gateway.writes import Writer
+from api.master.errors import MasterError
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -38,7 +40,7 @@ class Context(BaseContext):
         self.writer = writer
         self.operation = operation
         self.documents: DataLoader[Asked[str], Indexed | None] = _loader(_documents)
-        self.texts: DataLoader[Asked[_Text], str | None] = _loader(_texts)
+        self.texts: DataLoader[Asked[_Text], str | MasterError | None] = _loader(_texts)
         self.pages: DataLoader[Asked[tuple[Listing, Window]], Page] = _loader(
             lambda view, asked: view.pages(asked)
         )
@@ -49,7 +51,10 @@ class Context(BaseContext):
 
     async def text(self, view: View, item: Indexed) -> str | None:
         """The Markdown of a document, or None if it is unreadable."""
-        return await self.texts.load(Asked(view, _Text(item)))
+        text = await self.texts.load(Asked(view, _Text(item)))
+        if isinstance(text, MasterError):
+            raise text
+        return text
 
 
 Info = StrawberryInfo[Context, None]
@@ -74,14 +79,21 @@ class _Text:
 def _loader(
     ask: Callable[[View, list[K]], Awaitable[Sequence[V]]],
 ) -> DataLoader[Asked[K], V]:
-    async def load(questions: list[Asked[K]]) -> list[V]:
+    async def load(questions: list[Asked[K]]) -> list[V | BaseException]:
         by_view: dict[View, list[int]] = defaultdict(list)
         for i, question in enumerate(questions):
             by_view[question.view].append(i)
-        answers: dict[int, V] = {}
-        for view, places in by_view.items():
-            found = await ask(view, [questions[i].of for i in places])
-            answers |= dict(zip(places, found, strict=True))
+        # A view that fails, fails for those alone who asked it.
+        found = await asyncio.gather(
+            *(ask(view, [questions[i].of for i in places]) for view, places in by_view.items()),
+            return_exceptions=True,
+        )
+        answers: dict[int, V | BaseException] = {}
+        for places, values in zip(by_view.values(), found, strict=True):
+            if isinstance(values, BaseException):
+                answers |= dict.fromkeys(places, values)
+            else:
+                answers |= dict(zip(places, values, strict=True))
         return [answers[i] for i in range(len(questions))]
 
     return DataLoader(load_fn=load)
@@ -92,7 +104,7 @@ async def _documents(view: View, paths: list[str]) -> list[Indexed | None]:
     return [found.get(path) for path in paths]
 
 
-async def _texts(view: View, asked: list[_Text]) -> list[str | None]:
+async def _texts(view: View, asked: list[_Text]) -> list[str | MasterError | None]:
     texts = await view.texts([text.item for text in asked])
     return [texts.get(text.item.document.path) for text in asked]
 

@@ -9,7 +9,7 @@ import strawberry
 from api.cache.database import CacheUnavailable
 from api.cache.tables import HealthCheckRow
 from api.documents import Collection
-from api.documents.listing import Listing, Order, Where
+from api.documents.listing import UNSTORABLE, Listing, Order, Where
 from api.gateway.errors import BadInput
 from api.gateway.provenance import Consistency
 from api.gateway.views import View
@@ -241,23 +241,18 @@ async def _document(
     at_least: str | None,
     max_staleness: int | None,
 ) -> AnyNode | None:
-    if info.context.gateway.layout.collection_of(path) is None or not _is_storable(path):
+    if info.context.gateway.layout.collection_of(path) is None or UNSTORABLE.search(path):
         return None
     view = await _view(info, consistency, at_least, max_staleness, path)
     item = await info.context.documents.load(Asked(view, path))
     return document(Seen.through(view, item)) if item else None
 
 
-def _is_storable(text: str) -> bool:
-    """Whether a document could contain the text: Unicode that UTF-8 and PostgreSQL can hold."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
-
-
 async def _where(info: Info, view: View, where: SessionFilter | None) -> Where:
     if where is None:
         return Where()
     texts = (where.status, where.priority, where.agent, where.tag, where.title_contains)
-    if not all(_is_storable(text) for text in (*texts, where.project) if text):
+    if any(UNSTORABLE.search(text) for text in (*texts, where.project) if text):
         raise BadInput(
             "No document contains NUL or half of a surrogate pair; remove it from the filter."
         )

@@ -113,15 +113,17 @@ class Document(Node):
     provenance: Provenance
     seen: Private[Seen]
 
-    @strawberry.field(description="The file, byte for byte.")
+    @strawberry.field(description="The file, byte for byte. Empty if it is `unreadable`.")
     async def markdown(self, info: Info) -> str:
         return await _text(info.context, self.seen)
 
-    @strawberry.field(description="The text without front matter.")
+    @strawberry.field(description="The text without front matter. Empty if it is `unreadable`.")
     async def body(self, info: Info) -> str:
         return body_of(await _text(info.context, self.seen))
 
-    @strawberry.field(description="The beginning of the body as plain text.")
+    @strawberry.field(
+        description="The beginning of the body as plain text. Empty if it is `unreadable`."
+    )
     async def excerpt(self, info: Info, length: int = 280) -> str:
         if not 1 <= length <= _MAX_EXCERPT:
             raise LimitExceeded(f"An excerpt has 1 to {_MAX_EXCERPT} characters.")
@@ -286,17 +288,20 @@ async def keys_of_project(context: Context, view: View, path: str) -> frozenset[
 
 
 async def _text(context: Context, seen: Seen) -> str:
+    """Empty for an unreadable document: an error would take the whole list along, as `markdown`
+    is never null. `unreadable` tells it from an empty file.
+    """
     if seen.item.unreadable:
-        raise BadInput(
-            f"{seen.item.document.path} cannot be read as Markdown: {seen.item.unreadable}",
-            path=seen.item.document.path,
-        )
+        return ""
     if seen.text is not None:
         return seen.text
-    view = await seen.view()
-    text = await context.text(view, seen.item)
+    text = await context.text(await seen.view(), seen.item)
     if text is None:
-        raise BadInput(f"{seen.item.document.path} cannot be read as Markdown.")
+        raise LimitExceeded(
+            f"{seen.item.document.path} was readable when it was indexed and is not now: "
+            "MAX_DOCUMENT_BYTES was lowered. Raise it again, or rebuild the cache.",
+            path=seen.item.document.path,
+        )
     return text
 
 

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import orjson
+from cross_web import HTTPException
 from fastapi import Request
-from fastapi.responses import HTMLResponse
+from fastapi.requests import HTTPConnection
+from fastapi.responses import HTMLResponse, Response
 from strawberry.fastapi import GraphQLRouter
 from strawberry.http import GraphQLHTTPResponse
 from strawberry.types import ExecutionResult
@@ -17,10 +20,11 @@ from api.http.graphiql import PAGE_HEADERS
 from api.wiring import Parts
 
 
-async def context_of(request: Request) -> AsyncIterator[Context]:
-    """A context for one operation, closed when its answer is made."""
-    parts: Parts = request.app.state.parts
+async def context_of(connection: HTTPConnection) -> AsyncIterator[Context]:
+    """A context for one operation."""
+    parts: Parts = connection.app.state.parts
     async with Operation(parts.gateway) as operation:
+        connection.state.operation = operation
         yield Context(parts.gateway, parts.writer, operation)
 
 
@@ -35,9 +39,30 @@ class GraphQLEndpoint(GraphQLRouter[Context, None]):
         )
         self._page = page
 
+    async def run(self, request: Any, context: Any = None, root_value: Any = None) -> Any:
+        """Answer. What is no operation is refused in the form of all other errors."""
+        try:
+            return await super().run(request, context, root_value)
+        except HTTPException as error:
+            refusal = {"message": error.reason, "extensions": {"code": "BAD_INPUT"}}
+            body = self.encode_json({"errors": [refusal]})
+            return Response(body, error.status_code, media_type="application/json")
+
+    def parse_json(self, data: str | bytes) -> Any:
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise HTTPException(400, "Send a JSON object in UTF-8, with the operation in `query`.")
+        return content
+
     async def process_result(
-        self, request: Request, result: ExecutionResult  # noqa: ARG002
+        self, request: Request, result: ExecutionResult
     ) -> GraphQLHTTPResponse:
+        # A caller who takes the answer slowly is not to keep a connection to the cache.
+        operation: Operation = request.state.operation
+        await operation.close()
         answer: GraphQLHTTPResponse = {"data": result.data}
         if result.errors:
             answer["errors"] = [written(error) for error in result.errors]
@@ -48,8 +73,8 @@ class GraphQLEndpoint(GraphQLRouter[Context, None]):
     def encode_json(self, data: object) -> str:
         try:
             return orjson.dumps(data).decode()
-        except TypeError:  # an integer of more than 64 bits in somebody's front matter
-            return json.dumps(data, ensure_ascii=False)
+        except TypeError:  # an integer of more than 64 bits, or a surrogate in what was asked
+            return json.dumps(data)
 
     async def render_graphql_ide(self, request: Request) -> HTMLResponse:  # noqa: ARG002
         return HTMLResponse(self._page, headers=PAGE_HEADERS)

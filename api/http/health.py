@@ -12,6 +12,7 @@ from api.wiring import Parts
 
 router = APIRouter()
 
+_PATIENCE = 4.0  # seconds for each look: who asks wants to know soon, above all when it is bad
 _GITHUB_EVERY = 30.0  # seconds between looks at GitHub; each costs a point of the hourly quota
 
 
@@ -25,9 +26,9 @@ class Readiness:
         self._looking = asyncio.Lock()
 
     async def report(self) -> tuple[bool, dict[str, object]]:
-        postgres, warnings = await self._postgres()
-        github = await self._look_at_github()
-        redis = None if await self._parts.doorbell.is_heard() else "no answer: nothing is queued"
+        (postgres, warnings), github, redis = await asyncio.gather(
+            self._look_at_postgres(), self._look_at_github(), self._look_at_redis()
+        )
         down = {"postgres": postgres, "github": github, "redis": redis}
         ready = postgres is None or github is None
         return ready, {
@@ -36,27 +37,35 @@ class Readiness:
             "warnings": warnings,
         }
 
-    async def _postgres(self) -> tuple[str | None, list[str]]:
+    async def _look_at_postgres(self) -> tuple[str | None, list[str]]:
         cache = self._parts.gateway.cache
         try:
-            warnings = await cache.shortcomings()
-            async with cache.snapshot() as snapshot:
-                if snapshot.head is None:
-                    warnings.append("The cache is empty: reads come from GitHub. Run a sync.")
+            async with asyncio.timeout(_PATIENCE):
+                warnings = await cache.shortcomings()
+                async with cache.snapshot() as snapshot:
+                    if snapshot.head is None:
+                        warnings.append("The cache is empty: reads come from GitHub. Run a sync.")
         except CacheUnavailable as error:
             return f"{error} Reads come from GitHub.", []
+        except TimeoutError:
+            return f"PostgreSQL did not answer within {_PATIENCE:g} seconds.", []
         return None, warnings
 
+    async def _look_at_redis(self) -> str | None:
+        heard = await self._parts.doorbell.is_heard()
+        return None if heard else "no answer: nothing is queued"
+
     async def _look_at_github(self) -> str | None:
-        async with self._looking:
-            if time.monotonic() - self._looked_at >= _GITHUB_EVERY or self._github:
-                try:
+        try:
+            async with asyncio.timeout(_PATIENCE), self._looking:
+                if time.monotonic() - self._looked_at >= _GITHUB_EVERY or self._github:
                     await self._parts.gateway.master.head()
-                    self._github = None
-                except MasterError as error:
-                    self._github = f"{error} Nothing can be saved."
-                self._looked_at = time.monotonic()
-            return self._github
+                    self._github, self._looked_at = None, time.monotonic()
+        except MasterError as error:
+            self._github = f"{error} Nothing can be saved."
+        except TimeoutError:
+            self._github = f"GitHub did not answer within {_PATIENCE:g} seconds."
+        return self._github
 
 
 @router.get("/healthz")

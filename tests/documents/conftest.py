@@ -3,6 +3,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from api.documents import Layout
 
 BUNDLE = Path(__file__).parents[2].parent / "shared" / "corpus" / "annoris.bundle"

@@ -91,7 +91,7 @@ def _arguments(field: object) -> set[str]:
 
 def _complete(text: str) -> str:
     """The contract as a schema: it leaves out what it says in comments."""
-    shared = text.split("interface Document implements Node {")[1].split("}")[0]
+    shared = text.split("interface Document implements Node {")[1].split("}", maxsplit=1)[0]
     text = text.replace("  # ... all of Document\n", shared)
     for name in ("Session", "Project", "Priority"):
         text += (
