@@ -171,6 +171,14 @@ BOMB = "---\na: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n---\ntext\n"
         (GOOD | {"title": "  "}, "title"),
         (GOOD | {"title": "two\nlines"}, "title"),
         (GOOD | {"title": "x" * 100_000}, "title"),
+        (GOOD | {"title": "a\rb"}, "title"),
+        (GOOD | {"title": "a\0b"}, "NUL"),
+        (GOOD | {"title": "\ud800"}, "surrogate"),
+        (GOOD | {"message": "a\0b"}, "message"),
+        (GOOD | {"message": "\ud800"}, "message"),
+        (GOOD | {"message": "x" * 100_000}, "message"),
+        (GOOD | {"status": " "}, "blank"),
+        (GOOD | {"tags": [""]}, "blank"),
         (GOOD | {"markdown": ""}, "empty"),
         (GOOD | {"markdown": "a\0b"}, "NUL"),
         (GOOD | {"markdown": "x" * 10_000_000}, "2,000,000"),
@@ -187,6 +195,7 @@ BOMB = "---\na: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n---\ntext\n"
         (GOOD | {"path": "autosaves/" + "x" * 300 + ".md"}, "bytes"),
         (GOOD | {"project": "autosaves/projects/nowhere.md"}, "no project"),
         (GOOD | {"project": "not a path"}, "no project"),
+        (GOOD | {"path": "autosaves/2026/11/autosave_2026-11-17_outage-drill.md/x.md"}, "way"),
     ],
 )
 async def test_bad_input_is_refused_in_words_and_nothing_is_saved(

@@ -76,10 +76,10 @@ def of_write(error: master.MasterError, write_id: str) -> GatewayError:
             return OutcomeUnknown(str(error), writeId=write_id)
         case master.HeadMoved():
             return Conflict("Others kept committing to the branch. Nothing was saved. Try again.")
-        case master.AccessRefused():
+        case master.AccessRefused() | master.Protected():
             return Forbidden(f"{error} Nothing was saved.")
         case master.Rejected():
-            return Forbidden(f"{error} Nothing was saved.")
+            return BadInput(f"{error} Nothing was saved.")
         case master.RateLimited():
             return RateLimited(f"{error} Nothing was saved.", retryAfter=error.retry_after)
         case _:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from api.documents import (
     check_path,
     create,
 )
-from api.documents.listing import Indexed
+from api.documents.listing import UNSTORABLE, Indexed
 from api.gateway.errors import BadInput, Conflict, MasterUnavailable, of_read, of_write
 from api.gateway.gateway import Gateway, Operation
 from api.gateway.provenance import Consistency, Provenance, Source
@@ -32,7 +33,8 @@ from api.master.master import Head
 
 log = logging.getLogger(__name__)
 
-_MAX_TITLE = 300  # characters
+_MAX_TITLE, _MAX_MESSAGE = 300, 10_000  # characters
+_BREAK = re.compile("[\x01-\x1f\x7f-\x9f\u2028\u2029]")  # what ends or garbles a line
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0  # seconds before a head that moved is built upon anew
 
 
@@ -115,9 +117,15 @@ class Writer:
         return path
 
     def _content(self, new: NewDocument) -> bytes:
-        if not new.title.strip() or "\n" in new.title or len(new.title) > _MAX_TITLE:
+        if not new.title.strip() or _BREAK.search(new.title) or len(new.title) > _MAX_TITLE:
             raise BadInput(
                 f"The title must be one line of 1 to {_MAX_TITLE} characters. Nothing was saved."
+            )
+        message = new.message or ""
+        if UNSTORABLE.search(message) or len(message) > _MAX_MESSAGE:
+            raise BadInput(
+                f"The message must have at most {_MAX_MESSAGE:,} characters, none of them NUL or "
+                "half of a surrogate pair. Nothing was saved."
             )
         try:
             check_markdown(new.markdown, max_bytes=self._max_bytes)

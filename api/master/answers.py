@@ -18,6 +18,7 @@ from api.master.errors import (
     MasterError,
     Missing,
     OutcomeUnknown,
+    Protected,
     RateLimited,
     Rejected,
     TooMuchAsked,
@@ -188,15 +189,17 @@ def _commit_error(error: GraphQLErrorJson, request_id: str | None) -> MasterErro
     if kind == "BRANCH_PROTECTION_RULE_VIOLATION" or says(
         "rule violations found|protected ref|must be made through|verified signatures"
     ):
-        return Rejected(
+        return Protected(
             f"The branch is protected and GitHub refused the commit: {' '.join(message.split())} "
             "Allow the token's owner to bypass the rule, or choose another GITHUB_BRANCH.",
             request_id=request_id,
         )
+    if says("read-only"):
+        return Protected(f"GitHub refused the commit: {message}", request_id=request_id)
     if (
         kind in {"UNPROCESSABLE", "NOT_FOUND"}
         or "code" in error.get("extensions", {})
-        or says("provided invalid value|deletion which does not exist|secret detected|read-only")
+        or says("provided invalid value|deletion which does not exist|secret detected")
     ):
         return Rejected(f"GitHub refused the commit: {message}", request_id=request_id)
     if kind in {"FORBIDDEN", "INSUFFICIENT_SCOPES"} or says("refusing to allow"):

@@ -11,6 +11,7 @@ MasterError
     ├── HeadMoved       the compare-and-swap failed; nothing was saved
     │   └── HeadUnknown GitHub does not know the expected head, or not yet
     ├── Rejected        GitHub will not take this commit; nothing was saved
+    │   └── Protected   ... nor any other of ours on this branch
     └── OutcomeUnknown  the commit may or may not have landed
 """
 
@@ -68,6 +69,10 @@ class HeadUnknown(HeadMoved):
 
 class Rejected(CommitError):
     """GitHub will not take this commit, however often it is sent. Nothing was saved."""
+
+
+class Protected(Rejected):
+    """The branch takes no commits like ours: it is protected or read-only. Nothing was saved."""
 
 
 class OutcomeUnknown(CommitError):

@@ -18,6 +18,7 @@ from api.master.errors import (
     MasterError,
     Missing,
     OutcomeUnknown,
+    Protected,
     RateLimited,
     Rejected,
     TooMuchAsked,
@@ -192,26 +193,26 @@ TABLE: dict[str, tuple[Said, Means]] = {
     # Refusals for good.
     "classic protection": (
         refused("Changes must be made through a pull request.", "BRANCH_PROTECTION_RULE_VIOLATION"),
-        Means(Unreachable, Rejected),
+        Means(Unreachable, Protected),
     ),
     "ruleset": (
         refused(
             "Repository rule violations found\n\n3 of 3 required status checks are expected.\n\n",
             "FORBIDDEN",
         ),
-        Means(AccessRefused, Rejected),
+        Means(AccessRefused, Protected),
     ),
     "merge queue": (
         refused("Changes must be made through the merge queue", "FORBIDDEN"),
-        Means(AccessRefused, Rejected),
+        Means(AccessRefused, Protected),
     ),
     "protected ref": (
         refused("Cannot update this protected ref.", "FORBIDDEN"),
-        Means(AccessRefused, Rejected),
+        Means(AccessRefused, Protected),
     ),
     "unsigned": (
         refused("Commits must have verified signatures", "FORBIDDEN"),
-        Means(AccessRefused, Rejected),
+        Means(AccessRefused, Protected),
     ),
     "secret": (
         refused("Secret detected in content", "FORBIDDEN"),
