@@ -1,12 +1,10 @@
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
 from api.documents import Layout
-
-BUNDLE = Path(__file__).parents[2].parent / "shared" / "corpus" / "annoris.bundle"
+from tests.corpus import corpus_bundle
 
 
 @pytest.fixture(scope="session")
@@ -21,10 +19,8 @@ def layout() -> Layout:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
     """Every Markdown file of the corpus by its path."""
-    if not BUNDLE.exists():
-        pytest.skip("the corpus of real documents is not on this machine")
     root = tmp_path_factory.mktemp("corpus") / "clone"
-    command = ["git", "clone", "--quiet", "--branch", "main", str(BUNDLE), str(root)]
+    command = ["git", "clone", "--quiet", "--branch", "main", str(corpus_bundle()), str(root)]
     subprocess.run(command, check=True, capture_output=True)
     found = sorted(root.rglob("*.md"))
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in found}
