@@ -6,7 +6,7 @@ may be absent, limits have several spellings, and 5xx bodies may be HTML.
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -56,10 +56,12 @@ class Answer:
         return self.headers.get("x-github-request-id")
 
 
-def read_failure(answer: Answer, *, absent: tuple[str, ...] | None = None) -> MasterError | None:
+def read_failure(
+    answer: Answer, *, absent: Container[tuple[str | int, ...]] = ()
+) -> MasterError | None:
     """The error that makes a read's answer unusable, or None.
 
-    `absent`: the path of a field that may be null because what it names does not exist.
+    `absent`: the paths of fields that may be null because what they name does not exist.
     """
     if failure := _refusal(answer):
         return failure
@@ -74,7 +76,7 @@ def read_failure(answer: Answer, *, absent: tuple[str, ...] | None = None) -> Ma
             request_id=answer.request_id,
         )
     for error in answer.errors:
-        is_absence = error.get("type") == "NOT_FOUND" and tuple(error.get("path", ())) == absent
+        is_absence = error.get("type") == "NOT_FOUND" and tuple(error.get("path", ())) in absent
         if answer.data is None or not is_absence:
             return _read_error(error, answer.request_id)
     return None

@@ -10,17 +10,22 @@ from api.documents import Json
 from api.master import operations
 from api.master.answers import commit_failure, landed
 from api.master.errors import HeadMoved, HeadUnknown, MasterError, OutcomeUnknown
+from api.master.history import Logged, read_page
 from api.master.master import Master, read_time
+from api.master.messages import WRITE, records
 from api.master.transport import AnswerLost
 
-TRAILER = "Annoris-Write"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between looks at the history
 _PAGES = 10  # of 100 commits each, to look for a write in
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One commit's worth of change. `write_id` goes into a trailer and must be unique."""
+    """One commit's worth of change.
+
+    `write_id`: of a write that `body` names in a trailer. It must be unique: by it the commit is
+    found again when its answer was lost.
+    """
 
     write_id: str
     headline: str
@@ -87,7 +92,7 @@ async def commit(
         raise OutcomeUnknown(
             f"GitHub did not say in time whether the write {change.write_id} landed. "
             "Look for it before sending it again: its commit carries the trailer "
-            f"{TRAILER}: {change.write_id}"
+            f"{WRITE}: {change.write_id}"
         ) from in_doubt
 
 
@@ -98,7 +103,7 @@ async def _send(master: Master, change: Change, *, expected: str, ask: Sequence[
         "expectedHeadOid": expected,
         "message": {
             "headline": change.headline,
-            "body": f"{change.body}\n\n{TRAILER}: {change.write_id}".strip(),
+            "body": change.body,
         },
         "fileChanges": {
             "additions": [
@@ -130,13 +135,19 @@ async def _find(master: Master, write_id: str, *, since: str) -> Commit | None:
     for _ in range(_PAGES):
         try:
             repository = await master.read(operations.HISTORY, {"ref": master.ref, "after": after})
-            nodes, after = _page(master.target_of(repository))
+            nodes, after = read_page(master.target_of(repository))
         except MasterError:
             return None  # not known; the caller looks again until its time is over
         for node in nodes:
             if _is_write(node, write_id, since):
-                return _commit(node, since, {})
-        oids = [node["oid"] for node in nodes]
+                return Commit(
+                    oid=node.oid,
+                    parent=since,
+                    committed_at=node.committed_at,
+                    tree=node.tree,
+                    oids={},
+                )
+        oids = [node.oid for node in nodes]
         newest = newest or next(iter(oids), None)
         if since in oids and since != newest:
             raise HeadMoved("The branch moved on before the commit.")
@@ -146,25 +157,10 @@ async def _find(master: Master, write_id: str, *, since: str) -> Commit | None:
     return None
 
 
-def _page(commit: Mapping[str, Json]) -> tuple[list[dict[str, Json]], str | None]:
-    """A page of a commit's history, newest first, and the cursor of the next page."""
-    history = commit.get("history")
-    nodes = history.get("nodes") if isinstance(history, dict) else None
-    info = history.get("pageInfo") if isinstance(history, dict) else None
-    more = isinstance(info, dict) and info.get("hasNextPage")
-    return (
-        [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else [],
-        str(info["endCursor"]) if isinstance(info, dict) and more else None,
-    )
-
-
-def _is_write(node: Mapping[str, Json], write_id: str, parent: str) -> bool:
+def _is_write(node: Logged, write_id: str, parent: str) -> bool:
     """Whether a commit is the write itself, and not one that quotes or repeats its message."""
-    parents = node.get("parents")
-    return (
-        f"{TRAILER}: {write_id}" in str(node["message"]).splitlines()
-        and isinstance(parents, dict)
-        and parents.get("nodes") == [{"oid": parent}]
+    return node.parent == parent and any(
+        record.write_id == write_id for record in records(node.message)
     )
 
 

@@ -1,7 +1,7 @@
 """Reading the master: its head, and trees and blobs by oid, each proven by its hash."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -22,8 +22,8 @@ BYTES_A_REQUEST = 1_500_000
 _REMEMBERED_ENTRIES = 300_000  # tree entries kept in memory, about 250 bytes each
 _REMEMBERED_BYTES = 8_000_000  # of blobs
 _REPLICA_LAG = 10.0  # seconds for which GitHub may not yet show a commit that it just made
-_PAUSES = (0.25, 0.5, 1.0)  # seconds to wait for a replica that lags, before each further look
-_FILE = ("repository", "ref", "target", "file")
+PAUSES = (0.25, 0.5, 1.0)  # seconds to wait for a replica that lags, before each further look
+_TARGET = ("repository", "ref", "target")
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -92,39 +92,39 @@ class Master:
             line.append(successor)
         return line
 
-    async def head_with_file(self, path: str) -> tuple[Head, TreeEntry | None]:
-        """The head now and what lies at a path as of that very commit. One request.
+    async def head_with(
+        self, paths: Iterable[str], *, contents: Container[str] = ()
+    ) -> tuple[Head, dict[str, TreeEntry | None]]:
+        """The head now, and what lies at each path as of that very commit. One request.
 
-        The content of an ordinary file comes along, so that `blobs` has it in memory.
+        The text of ordinary files in `contents` comes along, so that `blobs` has it in memory.
         """
-        head, entry, blob = await self._head_with(operations.HEAD_WITH_FILE, path)
-        if entry and (content := _proven(blob, entry.oid)) is not None:
-            self._remember_blob(entry.oid, content)
-        return head, entry
-
-    async def head_with_entry(self, path: str) -> tuple[Head, TreeEntry | None]:
-        """The head now and what lies at a path as of that very commit. One small request."""
-        head, entry, _ = await self._head_with(operations.HEAD_WITH_ENTRY, path)
-        return head, entry
-
-    async def _head_with(
-        self, document: DocumentNode, path: str
-    ) -> tuple[Head, TreeEntry | None, Json]:
+        asked = list(dict.fromkeys(paths))
         seen_at = datetime.now(UTC)
+        variables: dict[str, Json] = {f"p{i}": path for i, path in enumerate(asked)}
         try:
-            repository = await self.read(document, {"ref": self.ref, "path": path}, absent=_FILE)
+            repository = await self.read(
+                operations.head_with(tuple(path in contents for path in asked)),
+                {"ref": self.ref, **variables},
+                absent={(*_TARGET, f"f{i}") for i in range(len(asked))},
+            )
         except TooMuchAsked:  # so GitHub answers for any file over 10 MB, too
             head = await self.head()
-            return head, await self.entry_at(head.tree, path), None
-        target = self.target_of(repository)
-        head = self._newest(read_head(target, seen_at))
-        if head.commit != target["oid"]:
-            return head, await self.entry_at(head.tree, path), None
-        file = target.get("file")
+        else:
+            target = self.target_of(repository)
+            head = self._newest(read_head(target, seen_at))
+            if head.commit == target["oid"]:
+                files = {path: target.get(f"f{i}") for i, path in enumerate(asked)}
+                return head, {path: self._entry(file) for path, file in files.items()}
+        return head, {path: await self.entry_at(head.tree, path) for path in asked}
+
+    def _entry(self, file: Json) -> TreeEntry | None:
         if not isinstance(file, dict):
-            return head, None, None
+            return None
         [entry] = read_entries([file])
-        return head, entry, file.get("object")
+        if (content := _proven(file.get("object"), entry.oid)) is not None:
+            self._remember_blob(entry.oid, content)
+        return entry
 
     async def head_at(self, commit: str) -> Head:
         """A commit by its oid, whether or not the branch is still there. Raises Missing."""
@@ -141,12 +141,12 @@ class Master:
         GitHub is asked again for a little while: a replica that lags does not know the commit yet.
         Raises Unreachable when it stays ahead of the branch: it may still come to be part of it.
         """
-        for pause in (*_PAUSES, None):
+        for pause in (*PAUSES, None):
             seen_at = datetime.now(UTC)
             repository = await self.read(
                 operations.COMPARE,
                 {"ref": self.ref, "commit": commit},
-                absent=("repository", "ref", "compare"),
+                absent={("repository", "ref", "compare")},
             )
             line = self._line(read_head(self.target_of(repository), seen_at))
             ref = repository["ref"]
@@ -226,11 +226,11 @@ class Master:
         document: DocumentNode,
         variables: Mapping[str, Json],
         *,
-        absent: tuple[str, ...] | None = None,
+        absent: Container[tuple[str | int, ...]] = (),
     ) -> Mapping[str, Json]:
         """Send a read and return its `repository`.
 
-        `absent`: the path of a field that may be null because what it names does not exist.
+        `absent`: the paths of fields that may be null because what they name does not exist.
         """
         variables = {"owner": self._owner, "name": self._name, **variables}
         try:
@@ -303,7 +303,7 @@ async def _patiently(
     batch: Sequence[T], fetch: Callable[[Sequence[T]], Awaitable[dict[str, V]]]
 ) -> dict[str, V]:
     """Fetch a batch, again where GitHub does not have it right yet: replicas lag by seconds."""
-    for pause in _PAUSES:
+    for pause in PAUSES:
         try:
             return await _halving(batch, fetch)
         except Corrupt:

@@ -15,28 +15,6 @@ query Head($owner: String!, $name: String!, $ref: String!) {
 }
 """)
 
-# One request, one moment: the file is read below the very commit that is the head.
-HEAD_WITH_FILE = parse(f"""
-query HeadWithFile($owner: String!, $name: String!, $ref: String!, $path: String!) {{
-  repository(owner: $owner, name: $name) {{
-    ref(qualifiedName: $ref) {{ target {{ oid ... on Commit {{
-      committedDate tree {{ oid }}
-      file(path: $path) {{ {_ENTRY} object {{ ... on Blob {{ {_BLOB} }} }} }}
-    }} }} }}
-  }}
-}}
-""")
-
-HEAD_WITH_ENTRY = parse(f"""
-query HeadWithEntry($owner: String!, $name: String!, $ref: String!, $path: String!) {{
-  repository(owner: $owner, name: $name) {{
-    ref(qualifiedName: $ref) {{ target {{ oid ... on Commit {{
-      committedDate tree {{ oid }} file(path: $path) {{ {_ENTRY} }}
-    }} }} }}
-  }}
-}}
-""")
-
 COMMIT = parse("""
 query Commit($owner: String!, $name: String!, $oid: GitObjectID!) {
   repository(owner: $owner, name: $name) {
@@ -67,20 +45,54 @@ query CommitBefore($owner: String!, $name: String!, $oid: GitObjectID!, $until: 
 }
 """)
 
+_LOGGED = "oid committedDate message tree { oid } parents(first: 1) { nodes { oid } }"
+
 # Looking for a write's trailer: newest first, as `git log` would list them.
-HISTORY = parse("""
-query History($owner: String!, $name: String!, $ref: String!, $after: String) {
-  repository(owner: $owner, name: $name) {
-    ref(qualifiedName: $ref) { target { oid ... on Commit {
-      tree { oid }
-      history(first: 100, after: $after) {
-        nodes { oid committedDate message tree { oid } parents(first: 1) { nodes { oid } } }
-        pageInfo { endCursor hasNextPage }
-      }
-    } } }
-  }
-}
+HISTORY = parse(f"""
+query History($owner: String!, $name: String!, $ref: String!, $after: String) {{
+  repository(owner: $owner, name: $name) {{
+    ref(qualifiedName: $ref) {{ target {{ oid ... on Commit {{
+      tree {{ oid }}
+      history(first: 100, after: $after) {{
+        nodes {{ {_LOGGED} }} pageInfo {{ endCursor hasNextPage }}
+      }}
+    }} }} }}
+  }}
+}}
 """)
+
+HISTORY_OF = parse(f"""
+query HistoryOf(
+  $owner: String!, $name: String!, $oid: GitObjectID!, $after: String, $since: GitTimestamp!
+) {{
+  repository(owner: $owner, name: $name) {{
+    object(oid: $oid) {{ ... on Commit {{
+      history(first: 100, after: $after, since: $since) {{
+        nodes {{ {_LOGGED} }} pageInfo {{ endCursor hasNextPage }}
+      }}
+    }} }}
+  }}
+}}
+""")
+
+
+@lru_cache(maxsize=256)
+def head_with(contents: tuple[bool, ...]) -> DocumentNode:
+    """The head and files, in one request and at one moment: read below the commit that it is.
+
+    Variables p0, p1, ..., aliases f0, f1, ... `contents`: which of them come with their text.
+    """
+    variables = "".join(f", $p{i}: String!" for i in range(len(contents)))
+    files = " ".join(
+        f"f{i}: file(path: $p{i}) {{ {_ENTRY} "
+        + (f"object {{ ... on Blob {{ {_BLOB} }} }} }}" if content else "}")
+        for i, content in enumerate(contents)
+    )
+    return parse(
+        f"query HeadWith($owner: String!, $name: String!, $ref: String!{variables})"
+        " { repository(owner: $owner, name: $name) { ref(qualifiedName: $ref)"
+        f" {{ target {{ oid ... on Commit {{ committedDate tree {{ oid }} {files} }} }} }} }} }}"
+    )
 
 
 @lru_cache(maxsize=256)

@@ -1,6 +1,7 @@
 """The wire to GitHub: gql over one aiohttp connection pool. Foreign errors end here."""
 
 import json
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -98,6 +99,16 @@ class GitHub:
     ) -> None:
         self._session = None
         await self._client.close_async()  # type: ignore[no-untyped-call]
+
+    @property
+    def exhausted_for(self) -> float:
+        """Seconds for which the quota is used up, as GitHub last told; 0 if it is not."""
+        if self.quota.get("x-ratelimit-remaining") != "0":
+            return 0.0
+        try:
+            return max(0.0, int(self.quota["x-ratelimit-reset"]) - time.time())
+        except (KeyError, ValueError):
+            return 0.0
 
     async def graphql(self, document: DocumentNode, variables: Mapping[str, Json]) -> Answer:
         """Send one operation.

@@ -43,7 +43,8 @@ def master(client: Client, github: GitHub) -> Master:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks again at once, for answers that stay wrong however long one waits."""
-    monkeypatch.setattr("api.master.master._PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("api.master.master.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("api.master.ledger.PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture

@@ -407,7 +407,7 @@ async def test_only_not_found_at_the_very_field_means_that_it_is_absent(
 ) -> None:
     scripted.say(errors(error, data={"repository": {"ref": {"target": {"file": None}}}}))
     answer = await scripted_client.graphql(operations.HEAD, {})
-    assert type(read_failure(answer, absent=FILE)) is means
+    assert type(read_failure(answer, absent={FILE})) is means
     assert read_failure(answer) is not None, "to those who do not expect it, it is a failure"
 
 

@@ -5,14 +5,14 @@ What is true is asked of plain git, behind the back of both the gateway and the 
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from api.documents import blob_oid
-from api.master.committing import TRAILER, Change, Commit, commit
+from api.master.committing import Change, Commit, commit
 from api.master.errors import (
     AccessRefused,
     HeadMoved,
@@ -25,6 +25,8 @@ from api.master.errors import (
     Unreachable,
 )
 from api.master.master import Master
+from api.master.messages import WRITE as TRAILER
+from api.master.messages import Note, compose
 from api.master.transport import GitHub as Client
 from sandbox.github import Fault, GitHub
 from sandbox.github.faults import Kind
@@ -35,8 +37,17 @@ PATH = "autosaves/2026/11/autosave_2026-11-21_new.md"
 CONTENT = "# Новая\n".encode()
 
 
-def change(headline: str = "Create it", body: str = "", *, path: str = PATH) -> Change:
-    return Change(str(uuid4()), headline, body, {path: CONTENT})
+def change(
+    headline: str = "Create it",
+    body: str = "",
+    *,
+    path: str = PATH,
+    additions: Mapping[str, bytes] | None = None,
+    deletions: Sequence[str] = (),
+) -> Change:
+    write_id = str(uuid4())
+    headline, body = compose([Note(write_id=write_id, message=f"{headline}\n\n{body}")])
+    return Change(write_id, headline, body, additions or {path: CONTENT}, deletions)
 
 
 class Writer:
@@ -144,19 +155,19 @@ async def test_any_bytes_arrive_as_they_were_sent(writer: Writer) -> None:
     """Base64 with + and /, with and without padding; no byte is normalised."""
     contents = [b"", b"\xfb", b"\xff\xfe", b"\xfb\xef\xbe" * 3, b"a\r\nb", bytes(range(256))]
     additions = {f"{number}.md": content for number, content in enumerate(contents)}
-    write = Change(str(uuid4()), "Any bytes", "", additions)
+    write = change("Any bytes", additions=additions)
     assert writer.has_once(write, await writer.send(write))
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_a_large_document_is_one_commit(writer: Writer) -> None:
-    write = Change(str(uuid4()), "Large", "", {PATH: b"0123456789" * 200_000})
+    write = change("Large", additions={PATH: b"0123456789" * 200_000})
     assert writer.has_once(write, await writer.send(write))
 
 
 async def test_deletions_go_with_additions(writer: Writer, repository: Path) -> None:
     gone = "autosaves/priorities/order-seeds.md"
-    write = Change(str(uuid4()), "Move", "", {PATH: CONTENT}, [gone])
+    write = change("Move", deletions=[gone])
     assert writer.has_once(write, await writer.send(write))
     assert gone not in git(repository, "ls-tree", "-r", "--name-only", "main").decode()
 
@@ -234,7 +245,7 @@ async def test_a_branch_that_is_not_there_is_missing(
 
 
 async def test_a_deletion_of_nothing_is_rejected_as_a_whole(writer: Writer) -> None:
-    write = Change(str(uuid4()), "Delete", "", {PATH: CONTENT}, ["absent.md"])
+    write = change("Delete", deletions=["absent.md"])
     with pytest.raises(Rejected, match="does not exist"):
         await writer.send(write)
     assert writer.landed(write) == []

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
@@ -66,7 +65,7 @@ async def test_an_empty_repository_has_no_branch_yet(tmp_path: Path) -> None:
         with pytest.raises(Missing, match="Create it with a first commit"):
             await master.head()
         with pytest.raises(Missing):
-            await master.head_with_file("any.md")
+            await master.head_with(["any.md"])
 
 
 async def test_a_renamed_repository_is_still_found(master: Master, github: GitHub) -> None:
@@ -85,7 +84,8 @@ async def test_a_replica_that_lags_behind_our_own_commits_is_passed_by(
         head = Head(commit, rev(repository, "main^{tree}"), lagging.committed_at, ours.seen_at)
         master.remember(ours.commit, head)
         ours = head
-    head, entry = await master.head_with_file("ours.md")
+    head, entries = await master.head_with(["ours.md"])
+    entry = entries["ours.md"]
     assert (await master.head()).commit == head.commit == ours.commit
     assert entry is not None
     assert entry.oid == blob_oid(b"2")
@@ -203,36 +203,45 @@ async def test_a_comparison_that_failed_is_not_a_no(
         await Master(scripted_client, "annoris/documents", "main").contains(NOWHERE)
 
 
-# --- the head and one path, in one request ---------------------------------------------------
+# --- the head and what lies at paths, in one request -----------------------------------------
 
 
-async def test_a_file_comes_with_the_head_and_its_content_with_the_file(
+async def test_files_come_with_the_head_and_their_content_with_the_files(
     master: Master, repository: Path
 ) -> None:
-    head, entry = await master.head_with_file(NOTE)
+    head, entries = await master.head_with([NOTE, "README.md"], contents=[NOTE])
     assert head.commit == rev(repository, "main")
+    entry, other = entries[NOTE], entries["README.md"]
     assert entry is not None
+    assert other is not None
     assert entry.is_file
-    assert entry.oid == rev(repository, f"main:{NOTE}")
+    assert (entry.oid, other.oid) == (
+        rev(repository, f"main:{NOTE}"),
+        rev(repository, "main:README.md"),
+    )
     text = git(repository, "cat-file", "blob", entry.oid)
     assert entry.size == len(text)
     assert await master.blobs([Wanted(entry.oid, entry.size)]) == {entry.oid: text}
     assert master.github.requests == 1
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["absent.md", "autosaves/absent/a.md", f"{NOTE}/below.md", "Rate Limits.md", "ё/日記.md"],
-)
-async def test_what_is_not_there_is_none_in_one_request(master: Master, path: str) -> None:
-    assert (await master.head_with_file(path))[1] is None
-    assert (await master.head_with_entry(path))[1] is None
-    assert master.github.requests == 2
+async def test_what_is_not_there_is_none_in_one_request_for_all(master: Master) -> None:
+    absent = [
+        "absent.md",
+        "autosaves/absent/a.md",
+        f"{NOTE}/below.md",
+        "Rate Limits.md",
+        "ё/日記.md",
+    ]
+    _, entries = await master.head_with([*absent, NOTE], contents=absent[:2])
+    assert {path: entries[path] for path in absent} == dict.fromkeys(absent)
+    assert entries[NOTE] is not None
+    assert master.github.requests == 1
 
 
 async def test_a_directory_is_told_from_a_file(master: Master, repository: Path) -> None:
-    for read in (master.head_with_file, master.head_with_entry):
-        _, entry = await read("autosaves")
+    for contents in ([], ["autosaves"]):
+        entry = (await master.head_with(["autosaves"], contents=contents))[1]["autosaves"]
         assert entry is not None
         assert entry.is_directory
         assert entry.oid == rev(repository, "main:autosaves")
@@ -242,25 +251,23 @@ async def test_links_and_submodules_are_no_files(master: Master, repository: Pat
     plant(repository, {"link.md": "README.md"}, mode=LINK)
     plant(repository, {"module": NOWHERE}, mode=SUBMODULE)
     plant(repository, {"run.sh": "#!/bin/sh\n"}, mode=EXECUTABLE)
-    kinds = {}
-    for path in ("link.md", "module", "run.sh"):
-        _, entry = await master.head_with_file(path)
-        assert entry is not None
-        kinds[path] = (entry.is_file, entry.is_directory)
+    _, entries = await master.head_with(["link.md", "module", "run.sh"])
+    kinds = {path: entry and (entry.is_file, entry.is_directory) for path, entry in entries.items()}
     assert kinds == {"link.md": (False, False), "module": (False, False), "run.sh": (True, False)}
 
 
-@pytest.mark.parametrize("read", ["file", "entry"])
+@pytest.mark.parametrize("contents", [[], ["autosaves/huge.md"]])
 async def test_a_file_over_10_mb_is_there_although_github_will_not_say_so(
-    master: Master, repository: Path, read: Literal["file", "entry"]
+    master: Master, repository: Path, contents: list[str]
 ) -> None:
     """Taken for absent, it would be overwritten."""
     huge = b"x" * (10 * 1024 * 1024 + 1)
     plant(repository, {"autosaves/huge.md": huge})
-    method = master.head_with_file if read == "file" else master.head_with_entry
-    head, entry = await method("autosaves/huge.md")
+    head, entries = await master.head_with(["autosaves/huge.md", NOTE], contents=contents)
     assert head.commit == rev(repository, "main")
+    entry = entries["autosaves/huge.md"]
     assert entry is not None
+    assert entries[NOTE] is not None
     assert (entry.oid, entry.size) == (blob_oid(huge), len(huge))
 
 
@@ -268,6 +275,7 @@ async def test_a_head_with_too_much_beside_it_is_read_in_smaller_steps(
     master: Master, github: GitHub, repository: Path
 ) -> None:
     github.faults.add(Fault(kind="resource_limits"))
-    head, entry = await master.head_with_file(NOTE)
+    head, entries = await master.head_with([NOTE], contents=[NOTE])
+    entry = entries[NOTE]
     assert entry is not None
     assert (head.commit, entry.oid) == (rev(repository, "main"), rev(repository, f"main:{NOTE}"))

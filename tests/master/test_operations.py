@@ -24,6 +24,8 @@ OPERATIONS = {
     "a request of trees": operations.trees(TREES_A_REQUEST),
     "one blob": operations.blobs(1),
     "a request of blobs": operations.blobs(BLOBS_A_REQUEST),
+    "a head": operations.head_with(()),
+    "a head with files": operations.head_with((False, True)),
     "a commit": operations.commit(0),
     "a commit that asks for oids": operations.commit(7),
 }

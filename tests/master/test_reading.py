@@ -220,7 +220,7 @@ async def test_a_head_with_a_corrupted_file_keeps_nothing_of_it(
 ) -> None:
     note = git(repository, "cat-file", "blob", f"main:{NOTE}")
     github.faults.add(Fault(kind="corrupted_blob", operation="query"))
-    _, entry = await master.head_with_file(NOTE)
+    entry = (await master.head_with([NOTE], contents=[NOTE]))[1][NOTE]
     assert entry is not None
     assert entry.oid == blob_oid(note)
     assert await master.blobs(wanted(note)) == by_oid(note)

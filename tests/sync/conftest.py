@@ -86,7 +86,7 @@ async def side(github: GitHub, database_url: str) -> AsyncIterator[Side]:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """GitHub is not asked again for what it does not know."""
-    monkeypatch.setattr("api.master.master._PAUSES", ())
+    monkeypatch.setattr("api.master.master.PAUSES", ())
 
 
 @pytest.fixture
