@@ -1,7 +1,7 @@
 """What a Markdown document is: reading, changing and naming it. Pure, without I/O."""
 
 from api.documents.checking import check_markdown
-from api.documents.editing import create, edit
+from api.documents.editing import create, edit, rewrite
 from api.documents.errors import InvalidDocument, InvalidPath
 from api.documents.fields import FieldValue
 from api.documents.layout import Layout
@@ -20,6 +20,7 @@ from api.documents.paths import check_path
 from api.documents.plain_text import body_of, excerpt
 from api.documents.projects import project_key, project_keys
 from api.documents.reading import PARSER_VERSION, parse
+from api.documents.requested import requested
 
 __all__ = [
     "PARSER_VERSION",
@@ -45,4 +46,6 @@ __all__ = [
     "parse",
     "project_key",
     "project_keys",
+    "requested",
+    "rewrite",
 ]

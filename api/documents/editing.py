@@ -18,6 +18,7 @@ from api.documents.fields import FIELDS, KEYS, RANK, READERS, FieldValue, read_w
 from api.documents.front_matter import Entry, FrontMatter
 from api.documents.header_lines import HeaderLine
 from api.documents.model import Collection, Json
+from api.documents.plain_text import body_of
 from api.documents.reading import Reader
 from api.documents.requested import Value, requested
 from api.documents.yaml_values import flow_list, iso, scalar
@@ -74,6 +75,25 @@ def create(collection: Collection, markdown: str, fields: Mapping[str, FieldValu
     text = _with_front_matter(text, lines)
     _check_all(collection, text, wanted)
     return bom + text
+
+
+def rewrite(markdown: str, text: str) -> str:
+    """The document with another text, below the front matter that it has.
+
+    A text that brings front matter of its own replaces everything. Raises InvalidDocument for a
+    text whose front matter is broken, and for one that cannot follow what is there.
+    """
+    new = split_bom(text)[1]
+    kept = markdown.removesuffix(body_of(markdown))
+    if dissect(new).front_matter is not None or not kept:
+        return text
+    if not kept.endswith("\n"):
+        kept += _line_break(markdown)
+    if body_of(kept + new) != new:
+        raise InvalidDocument(
+            "The text cannot follow the front matter; send it with front matter of its own."
+        )
+    return kept + new
 
 
 def _check_all(collection: Collection, text: str, wanted: Mapping[str, Value | None]) -> None:
