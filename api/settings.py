@@ -22,6 +22,15 @@ def _directories(value: object) -> object:
     return value
 
 
+def _addresses(value: object) -> object:
+    """`name=address, name=address`: by the name in lower case."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.rpartition("=") for part in value.split(",") if part.strip()]
+    return {name.strip().casefold(): address.strip() for name, _, address in pairs}
+
+
+Addresses = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_addresses)]
 Directories = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_directories)]
 Role = Literal["all", "api", "worker"]
 
@@ -73,6 +82,10 @@ class Settings(BaseSettings):
     write_timeout_seconds: float = Field(
         default=10, gt=0, description="time within which a mutation's outcome must be known"
     )
+    agent_addresses: Addresses = Field(
+        default={},
+        description="mail addresses that name agents as co-authors: agent=address, agent=address",
+    )
     max_document_bytes: int = Field(
         default=2_000_000, ge=1_000, description="largest document that is read or written, bytes"
     )
@@ -82,6 +95,13 @@ class Settings(BaseSettings):
     def _is_postgres(cls, value: SecretStr) -> SecretStr:
         if urlsplit(value.get_secret_value()).scheme not in {"postgres", "postgresql"}:
             raise ValueError("must be a URL that starts with postgres:// or postgresql://")
+        return value
+
+    @field_validator("agent_addresses")
+    @classmethod
+    def _are_addresses(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        if not all(name and re.fullmatch(r"[^\s<>@]+@[^\s<>@]+", at) for name, at in value.items()):
+            raise ValueError("must be agent=address, agent=address")
         return value
 
     @field_validator("redis_url")

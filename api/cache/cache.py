@@ -3,8 +3,9 @@
 Every change of it is one transaction that holds rows, directories and head together.
 """
 
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,7 +30,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import InstrumentedAttribute, Mapped
 from sqlmodel import col
 
-from api.cache.database import Connection, Database, Values
+from api.cache.database import CacheUnavailable, Connection, Database, Values
 from api.cache.rows import TABLES, AnyTable, columns_of, read_row, row_of
 from api.cache.tables import (
     AppliedCommitRow,
@@ -55,20 +56,28 @@ from api.documents.listing import (
     position,
 )
 
+log = logging.getLogger(__name__)
+
 _LEDGER_DAYS = 90  # an older `atLeast` token is asked of the master
 _ROWS_A_STATEMENT = 500
 _CHARACTERS_A_STATEMENT = 1_000_000  # of bodies: what a slow server takes within the time-out
 _BODIES_A_STATEMENT = 50  # read at once, each of a few KB and none above the limit of documents
 _BULK_SECONDS = 60.0  # for each statement that may touch every row
 _APPLY_LOCK = 0x616E6E6F  # one change of the index at a time, whoever makes it
+_COMMIT_LOCK = 0x636F6D6D  # one process at a time commits to the master
+_TURN_SECONDS = 2.0  # to wait for that; a commit takes about half a second
 
 
 @dataclass(frozen=True, slots=True)
 class CachedHead:
-    """The commit that the cache is true for. `seen_at`: when it was last known as the master's."""
+    """The commit that the cache is true for. `seen_at`: when it was last known as the master's.
+
+    `outdated_at`: when the master was last known to have moved on to another commit, if ever.
+    """
 
     commit: str
     seen_at: datetime
+    outdated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +332,37 @@ class Cache:
                 .values(seen_at=head.seen_at)
             )
 
+    async def outdated(self, at: datetime) -> None:
+        """Note that the master moved on: no process is to take what was seen before for fresh."""
+        async with self.database.transaction() as connection:
+            await connection.run(
+                update(HeadRow)
+                .where(col(HeadRow.origin) == self.origin)
+                .values(outdated_at=func.greatest(col(HeadRow.outdated_at), at))
+            )
+
+    @asynccontextmanager
+    async def turn_to_commit(self) -> AsyncIterator[None]:
+        """Keeps processes from committing at once: all but one would do so in vain.
+
+        It is a courtesy. Whoever does not get a turn in time goes on without, and so does
+        everybody while PostgreSQL is down: the master's swap keeps them from doing harm.
+        """
+        stack = AsyncExitStack()
+        try:
+            transaction = self.database.transaction(seconds=2 * _TURN_SECONDS)
+            connection = await stack.enter_async_context(transaction)
+            patience = func.set_config("lock_timeout", f"{_TURN_SECONDS * 1000:.0f}", True)
+            await connection.rows(select(patience))
+            await connection.rows(select(func.pg_advisory_xact_lock(_COMMIT_LOCK)))
+        except CacheUnavailable as error:
+            log.info("committing without a turn: %s", error)
+            await _left(stack)
+        try:
+            yield
+        finally:
+            await _left(stack)
+
     async def keep(self, bodies: Mapping[str, tuple[str, str]], *, until: datetime) -> None:
         """Keep bodies of sessions that were read: path -> (revision, markdown).
 
@@ -384,11 +424,16 @@ class Cache:
 
     async def _head(self, connection: Connection) -> CachedHead | None:
         rows = await connection.rows(
-            select(col(HeadRow.commit), col(HeadRow.seen_at)).where(
+            select(col(HeadRow.commit), col(HeadRow.seen_at), col(HeadRow.outdated_at)).where(
                 col(HeadRow.origin) == self.origin
             )
         )
-        return CachedHead(rows[0]["commit"], rows[0]["seen_at"]) if rows else None
+        return CachedHead(**rows[0]) if rows else None
+
+
+async def _left(stack: AsyncExitStack) -> None:
+    with suppress(CacheUnavailable):  # it held nothing but a lock
+        await stack.aclose()
 
 
 async def _upsert(

@@ -190,7 +190,7 @@ class Database:
         except _FAILURES as error:
             if _is_lost(error):
                 self._look_for_return()
-            else:
+            elif not _has_waited(error):
                 log.exception("PostgreSQL refused a statement")
             raise CacheUnavailable(f"PostgreSQL failed: {_reason(error)}.") from error
 
@@ -316,6 +316,16 @@ def _is_lost(error: BaseException) -> bool:
     )
 
 
+def _has_waited(error: BaseException) -> bool:
+    """Whether somebody else held a lock for longer than the statement was to wait for it."""
+    return isinstance(_cause(error), asyncpg.LockNotAvailableError)
+
+
 def _reason(error: BaseException) -> str:
+    return type(_cause(error)).__name__
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The driver's own error."""
     cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
-    return type(cause or error).__name__
+    return cause or error

@@ -104,6 +104,7 @@ class HeadRow(Table, table=True):
     """The commit that the cache is true for. One row, or none before the first sync.
 
     `origin` names repository, branch, layout and parser: rows of another origin are not ours.
+    `outdated_at`: when the master was last known to have moved on. What was seen before is stale.
     """
 
     __tablename__: ClassVar[str] = "head"
@@ -112,6 +113,7 @@ class HeadRow(Table, table=True):
     origin: str = Field(sa_type=Plain)
     commit: str = Field(sa_type=Plain)
     seen_at: datetime = Field(sa_type=Moment)
+    outdated_at: datetime | None = Field(default=None, sa_type=Moment)
 
 
 class AppliedCommitRow(Table, table=True):
