@@ -80,6 +80,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                     gateway,
                     max_bytes=settings.max_document_bytes,
                     seconds=settings.write_timeout_seconds,
+                    addresses=settings.agent_addresses,
                 )
                 yield Parts(settings, reconciler, gateway, writer, doorbell)
     finally:

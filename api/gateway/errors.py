@@ -69,13 +69,25 @@ def of_read(error: master.MasterError) -> GatewayError:
     return MasterUnavailable(str(error))
 
 
+def unknown(write_id: str) -> OutcomeUnknown:
+    """It is not known whether a write was saved, and there is no time left to find out."""
+    return OutcomeUnknown(
+        f"GitHub did not say in time whether the write {write_id} was saved. Send it again with "
+        "the idempotencyKey that it had; without one, look first for a commit with the line "
+        f"Annoris-Write: {write_id}",
+        writeId=write_id,
+    )
+
+
 def of_write(error: master.MasterError, write_id: str) -> GatewayError:
     """What a failed write to the master means to the caller."""
     match error:
         case master.OutcomeUnknown():
-            return OutcomeUnknown(str(error), writeId=write_id)
+            return unknown(write_id)
         case master.HeadMoved():
-            return Conflict("Others kept committing to the branch. Nothing was saved. Try again.")
+            return MasterUnavailable(
+                "Others kept committing to the branch. Nothing was saved. Try again."
+            )
         case master.AccessRefused() | master.Protected():
             return Forbidden(f"{error} Nothing was saved.")
         case master.Rejected():

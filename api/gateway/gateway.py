@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from api.cache.cache import Cache, CachedHead
 from api.cache.database import CacheUnavailable
@@ -20,7 +20,6 @@ from api.sync.content import Content
 from api.sync.log import logged
 from api.sync.reconcile import Reconciler
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 10.0  # for commits that are on their way when the process is told to stop
@@ -43,10 +42,12 @@ class Gateway:
         self.content: Content = reconciler.content
         self.layout: Layout = reconciler.layout
         self.max_staleness = max_staleness  # seconds
+        self.outdated_at: datetime | None = None
         self._ring = ring
         self._syncing = asyncio.Lock()
         self._sync_wanted = False
-        self._background: set[asyncio.Task[object]] = set()
+        self._writing: set[asyncio.Task[None]] = set()
+        self._tidying: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,25 +58,24 @@ class Gateway:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._background:
-            await asyncio.wait(self._background, timeout=_DRAIN_SECONDS)
+        if self._writing:
+            await asyncio.wait(self._writing, timeout=_DRAIN_SECONDS)
+        for task in self._tidying:
+            task.cancel()
+        if self._tidying:
+            await asyncio.wait(self._tidying)
 
-    def start(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
-        """Run work that must go on when the request that wanted it is gone."""
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[object]) -> None:
-        self._background.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            # Whoever waits for the task is told as well; if nobody does, the log is all there is.
-            log.info("work ended with %s: %s", type(error).__name__, error)
+    def start(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Run work that must go on when the request that wanted it, or the server, is gone."""
+        return _run(work, self._writing)
 
     def request_sync(self) -> None:
         """Have the cache brought up to date soon: by the worker, or here if it cannot be rung."""
-        self.start(self._sync())
+        self._tidy(self._sync())
+
+    def _tidy(self, work: Coroutine[object, object, None]) -> None:
+        """Run work that the next sync would do as well: the end of the process does not wait."""
+        _run(work, self._tidying)
 
     async def _sync(self) -> None:
         if await self._ring(SYNC):
@@ -92,15 +92,47 @@ class Gateway:
             except (MasterError, CacheUnavailable) as error:
                 log.warning("the cache is as it was: %s", error)
 
+    def outdate(self) -> None:
+        """The master has moved on without the cache: say so to all, and have it brought along."""
+        self.outdated_at = datetime.now(UTC)
+        self.start(self._outdate(self.outdated_at))
+        self.request_sync()
+
+    def is_outdated(self, head: CachedHead) -> bool:
+        """Whether the master is known to have moved on since the cache's head was seen there."""
+        known = [at for at in (self.outdated_at, head.outdated_at) if at]
+        return any(head.seen_at < at for at in known)
+
+    async def _outdate(self, at: datetime) -> None:
+        try:
+            await self.cache.outdated(at)
+        except CacheUnavailable:
+            log.info("other processes do not know that the cache is behind: it is down")
+
     def keep(self, bodies: Mapping[str, tuple[str, str]]) -> None:
         """Keep cold bodies that were read, when there is time."""
-        self.start(self._keep(bodies))
+        self._tidy(self._keep(bodies))
 
     async def _keep(self, bodies: Mapping[str, tuple[str, str]]) -> None:
         try:
             await self.cache.keep(bodies, until=datetime.now(UTC) + KEPT)
         except CacheUnavailable:
             log.info("%d bodies that were read are not kept: the cache is down", len(bodies))
+
+
+def _run(
+    work: Coroutine[object, object, None], running: set[asyncio.Task[None]]
+) -> asyncio.Task[None]:
+    task = asyncio.create_task(work)
+    running.add(task)
+    task.add_done_callback(running.discard)
+    task.add_done_callback(_log_failure)
+    return task
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("work in the background failed", exc_info=error)
 
 
 class Operation:
@@ -180,14 +212,14 @@ class Operation:
         path: str | None,
     ) -> View:
         limit = self._gateway.max_staleness if max_staleness is None else max_staleness
-        head, reason = await _look(reading, at_least, limit)
+        head, reason = await self._look(reading, at_least, limit)
         if reason:
             if reason is not FallbackReason.CACHE_UNAVAILABLE:
                 self._gateway.request_sync()
             try:
                 return await self._open_master(reading, Consistency.MASTER, at_least, path, reason)
             except MasterError:
-                head, reason = await _look(reading, at_least, limit)  # it took a while
+                head, reason = await self._look(reading, at_least, limit)  # it took a while
                 if head is None:
                     raise
         assert head is not None  # noqa: S101  # or there were a reason
@@ -221,10 +253,10 @@ class Operation:
                 head, path = contains, None
             elif path is None:
                 head = await gateway.master.head()
-            elif consistency is Consistency.VERIFIED:
-                head, entry = await gateway.master.head_with_entry(path)
             else:
-                head, entry = await gateway.master.head_with_file(path)
+                contents = [path] if consistency is not Consistency.VERIFIED else []
+                head, entries = await gateway.master.head_with([path], contents=contents)
+                entry = entries[path]
         if consistency is Consistency.VERIFIED:
             view: MasterView = VerifiedView(head, gateway.reconciler)
         else:
@@ -238,18 +270,19 @@ class Operation:
         head = await self._gateway.master.head_at(cached.commit)
         return MasterView(head, self._gateway.reconciler, fallback=FallbackReason.CACHE_UNAVAILABLE)
 
-
-async def _look(
-    reading: Reading, at_least: str | None, limit: float
-) -> tuple[CachedHead | None, FallbackReason | None]:
-    """The cache's head, and why it will not do, if so."""
-    try:
-        head = await reading.head()
-        if head is None:
-            return None, FallbackReason.CACHE_EMPTY
-        if at_least and not await reading.ask(lambda s: s.applied_at(at_least)):
-            return head, FallbackReason.BEHIND_AT_LEAST
-    except CacheUnavailable:
-        return None, FallbackReason.CACHE_UNAVAILABLE
-    is_old = (datetime.now(UTC) - head.seen_at).total_seconds() > limit
-    return head, FallbackReason.CACHE_STALE if is_old else None
+    async def _look(
+        self, reading: Reading, at_least: str | None, limit: float
+    ) -> tuple[CachedHead | None, FallbackReason | None]:
+        """The cache's head, and why it will not do, if so."""
+        try:
+            head = await reading.head()
+            if head is None:
+                return None, FallbackReason.CACHE_EMPTY
+            if at_least and not await reading.ask(lambda s: s.applied_at(at_least)):
+                return head, FallbackReason.BEHIND_AT_LEAST
+        except CacheUnavailable:
+            return None, FallbackReason.CACHE_UNAVAILABLE
+        is_old = (datetime.now(UTC) - head.seen_at).total_seconds() > limit
+        if is_old or self._gateway.is_outdated(head):
+            return head, FallbackReason.CACHE_STALE
+        return head, None

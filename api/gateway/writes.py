@@ -1,270 +1,277 @@
-"""Writing: GitHub first, then the cache. What GitHub did not take is saved nowhere."""
+"""Writing: requests are checked here and carried out by the committer. GitHub always first."""
 
 import asyncio
-import logging
+import hashlib
+import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from enum import Enum
-from pathlib import PurePosixPath
+from dataclasses import asdict
+from datetime import date, datetime
 
-from api.cache.cache import CachedHead, IndexChange
-from api.cache.database import CacheUnavailable
 from api.documents import (
     Collection,
     FieldValue,
     InvalidDocument,
     InvalidPath,
-    blob_oid,
     check_markdown,
     check_path,
     create,
+    requested,
 )
-from api.documents.listing import UNSTORABLE, Indexed
-from api.gateway.errors import BadInput, Conflict, MasterUnavailable, of_read, of_write
+from api.documents.listing import UNSTORABLE
+from api.gateway.changes import Change, Create, Delete, Rename, Request, Update, Written
+from api.gateway.committer import Committer
+from api.gateway.errors import BadInput, LimitExceeded, MasterUnavailable, NotFound, of_read
 from api.gateway.gateway import Gateway, Operation
-from api.gateway.provenance import Consistency, Provenance, Source
-from api.master.committing import Change, Commit, commit
-from api.master.errors import HeadMoved, MasterError
-from api.master.master import Head
+from api.gateway.planning import MAX_REQUEST_BYTES, Addition, Step, Write
+from api.gateway.provenance import Consistency
+from api.master.errors import MasterError
+from api.master.messages import RESERVED, Key
 
-log = logging.getLogger(__name__)
-
-_MAX_TITLE, _MAX_MESSAGE = 300, 10_000  # characters
+MAX_CHANGES = 100  # in one request
+_MAX_TITLE, _MAX_MESSAGE, _MAX_KEY = 300, 10_000, 200  # characters
 _BREAK = re.compile("[\x01-\x1f\x7f-\x9f\u2028\u2029]")  # what ends or garbles a line
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0  # seconds before a head that moved is built upon anew
-
-
-class CacheOutcome(Enum):
-    """Whether the cache has a commit already. DEFERRED: the next sync brings it."""
-
-    UPDATED = "UPDATED"
-    DEFERRED = "DEFERRED"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewDocument:
-    """A document to be created. `fields` are its collection's, without those left out."""
-
-    collection: Collection
-    title: str
-    markdown: str
-    path: str | None
-    on: date  # for the path, where none is given
-    fields: Mapping[str, FieldValue]
-    message: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """A document as it was saved, and where."""
-
-    item: Indexed
-    commit: Commit
-    cache: CacheOutcome
-    provenance: Provenance
-
-
-@dataclass(frozen=True, slots=True)
-class _Base:
-    """A commit to build on, and the revision that lies at the path there, if any."""
-
-    head: str
-    revision: str | None
+_RESERVED = re.compile(rf"^\s*{re.escape(RESERVED)}", re.IGNORECASE | re.MULTILINE)
 
 
 class Writer:
-    """Commits documents to the master and takes them over into the cache.
+    """Checks what callers want written and has it committed.
 
-    `seconds`: within which the outcome of a write must be known.
+    `seconds`: within which the outcome of a write must be known. `addresses`: of agents who are
+    to be named as co-authors, by their name in lower case.
     """
 
-    def __init__(self, gateway: Gateway, *, max_bytes: int, seconds: float) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        max_bytes: int,
+        seconds: float,
+        addresses: Mapping[str, str],
+    ) -> None:
         self._gateway = gateway
         self._max_bytes = max_bytes
         self._seconds = seconds
+        self._addresses = addresses
+        self._committer = Committer(gateway, max_bytes=max_bytes)
 
-    async def create(self, new: NewDocument) -> Written:
-        """Create a document. Raises GatewayError; then nothing was saved, unless it says so.
+    async def write(self, request: Request) -> Written:
+        """Carry out a request: all of it or nothing, in one commit.
 
-        A caller that goes away does not stop a commit that is on its way.
+        Raises GatewayError; then nothing was saved, unless it is OutcomeUnknown. A caller that
+        goes away does not stop a commit that is on its way.
         """
-        path = self._path(new)
-        content = self._content(new)
         deadline = asyncio.get_running_loop().time() + self._seconds
+        write = self._checked(request)
         async with _until(deadline):
-            await self._check_project(new)
-        return await asyncio.shield(self._gateway.start(self._create(new, path, content, deadline)))
+            await self._check_projects(request, write)
+        return await self._committer.submit(write, deadline=deadline)
 
-    def _path(self, new: NewDocument) -> str:
-        layout = self._gateway.layout
-        if new.path is None:
-            return layout.new_path(new.collection, new.title, new.on)
-        try:
-            path = check_path(new.path)
-        except InvalidPath as error:
-            raise BadInput(f"{error} Nothing was saved.", path=new.path) from error
-        if layout.collection_of(path) is not new.collection:
-            directories = ", ".join(layout.directories_of(new.collection)) or "the root"
-            raise BadInput(
-                f"The path {path} is not in the directories of {new.collection} ({directories}). "
-                "Leave `path` out to have one chosen. Nothing was saved.",
-                path=path,
+    def _checked(self, request: Request) -> Write:
+        if not request.changes:
+            raise BadInput("There is nothing to do: name at least one operation.")
+        if len(request.changes) > MAX_CHANGES:
+            raise LimitExceeded(
+                f"One mutation takes at most {MAX_CHANGES} operations, not {len(request.changes)}. "
+                "Nothing was saved."
             )
-        return path
+        steps: list[Step] = []
+        for number, change in enumerate(request.changes):
+            try:
+                _check_message(change.message)
+                steps.append(self._step(change, request.received_at))
+            except (BadInput, NotFound) as error:
+                if len(request.changes) > 1:
+                    error.details["operation"] = number
+                raise
+        _check_message(request.message)
+        size = sum(len(step.content) for step in steps if isinstance(step, Addition))
+        if size > MAX_REQUEST_BYTES:
+            raise LimitExceeded(
+                f"The documents have {size:,} bytes together; one mutation may write "
+                f"{MAX_REQUEST_BYTES:,}. Write fewer at once. Nothing was saved."
+            )
+        return Write(
+            id=str(uuid.uuid4()),
+            steps=steps,
+            key=_key(request),
+            message=request.message,
+            messages=[change.message for change in request.changes],
+            co_authors=self._co_authors(request.changes),
+        )
 
-    def _content(self, new: NewDocument) -> bytes:
-        if not new.title.strip() or _BREAK.search(new.title) or len(new.title) > _MAX_TITLE:
-            raise BadInput(
-                f"The title must be one line of 1 to {_MAX_TITLE} characters. Nothing was saved."
-            )
-        message = new.message or ""
-        if UNSTORABLE.search(message) or len(message) > _MAX_MESSAGE:
-            raise BadInput(
-                f"The message must have at most {_MAX_MESSAGE:,} characters, none of them NUL or "
-                "half of a surrogate pair. Nothing was saved."
-            )
+    def _step(self, change: Change, now: datetime) -> Step:
+        match change:
+            case Create():
+                return self._addition(change, now)
+            case Update():
+                self._check_place(change.path, change.collection)
+                self._check_fields(change.collection, change.fields)
+                if change.markdown is not None:
+                    self._check_markdown(change.markdown)
+                return change
+            case Delete():
+                self._check_place(change.path, change.collection)
+                return change
+            case Rename():
+                self._check_place(change.path, None)
+                to = _checked_path(change.to)
+                if self._gateway.layout.collection_of(to) is None:
+                    raise BadInput(
+                        f"The path {to} is in none of the directories of documents. Nothing was "
+                        "saved.",
+                        path=to,
+                    )
+                return Rename(path=change.path, to=to, expected=change.expected)
+
+    def _addition(self, change: Create, now: datetime) -> Addition:
+        layout, fields = self._gateway.layout, dict(change.fields)
+        if change.collection is Collection.SESSIONS:
+            fields.setdefault("occurred_at", now.replace(microsecond=0))
+        self._check_fields(change.collection, fields)
+        self._check_markdown(change.markdown)
         try:
-            check_markdown(new.markdown, max_bytes=self._max_bytes)
-            text = create(new.collection, new.markdown, {"title": new.title, **new.fields})
+            text = create(change.collection, change.markdown, fields)
             check_markdown(text, max_bytes=self._max_bytes)
         except InvalidDocument as error:
             raise BadInput(f"{error} Nothing was saved.") from error
-        return text.encode()
+        if change.path is None:
+            title = fields.get("title") or fields.get("name") or ""
+            occurred_at = fields.get("occurred_at")
+            on = occurred_at.date() if isinstance(occurred_at, datetime) else now.date()
+            path = layout.new_path(change.collection, str(title), on)
+            is_session = change.collection is Collection.SESSIONS
+            return Addition(path=path, content=text.encode(), chosen=is_session)
+        path = _checked_path(change.path)
+        if layout.collection_of(path) is not change.collection:
+            directories = ", ".join(layout.directories_of(change.collection)) or "the root"
+            raise BadInput(
+                f"The path {path} is not in the directories of {change.collection} "
+                f"({directories}). Leave `path` out to have one chosen. Nothing was saved.",
+                path=path,
+            )
+        return Addition(path=path, content=text.encode(), chosen=False)
 
-    async def _check_project(self, new: NewDocument) -> None:
-        project = new.fields.get("project")
-        if not isinstance(project, str):
-            return
-        if self._gateway.layout.collection_of(project) is Collection.PROJECTS:
-            for level in (Consistency.CACHE, Consistency.MASTER):
-                async with Operation(self._gateway) as operation:
-                    view = await operation.view(level, path=project)
-                    try:
-                        if project in await view.documents([project]):
-                            return
-                    except MasterError as error:
-                        raise of_read(error) from error
-        raise BadInput(
-            f"There is no project {project!r}. `project` is the id of a project, as `projects` "
-            "lists them. Nothing was saved."
-        )
+    def _check_place(self, path: str, collection: Collection | None) -> None:
+        """A document that cannot be where it is looked for is not there."""
+        place = self._gateway.layout.collection_of(path)
+        if place is None or (collection and place is not collection) or UNSTORABLE.search(path):
+            kind = f" in {collection}" if collection else ""
+            raise NotFound(f"There is no document {path!r}{kind}. Nothing was saved.")
 
-    async def _create(
-        self, new: NewDocument, path: str, content: bytes, deadline: float
-    ) -> Written:
-        write_id, taken, stem = str(uuid.uuid4()), 1, path.removesuffix(".md")
-        pause = _FIRST_PAUSE
+    def _check_fields(self, collection: Collection, fields: Mapping[str, FieldValue]) -> None:
+        for name in ("title", "name"):
+            title = fields.get(name)
+            if isinstance(title, str) and (
+                not title.strip() or _BREAK.search(title) or len(title) > _MAX_TITLE
+            ):
+                raise BadInput(
+                    f"The {name} must be one line of 1 to {_MAX_TITLE} characters. Nothing was "
+                    "saved."
+                )
         try:
-            base = await self._base(path, deadline)
-            while True:
-                if base.revision is not None:
-                    if new.path is not None or new.collection is not Collection.SESSIONS:
-                        raise Conflict(
-                            f"There is a document at {path} already. Choose another path, or "
-                            "update that one. Nothing was saved.",
-                            path=path,
-                            currentRevision=base.revision,
-                        )
-                    taken += 1
-                    path = f"{stem}-{taken}.md"
-                    base = await self._base(path, deadline)
-                    continue
-                left = deadline - asyncio.get_running_loop().time()
+            requested(collection, fields)
+        except InvalidDocument as error:
+            raise BadInput(f"{error} Nothing was saved.") from error
+
+    def _check_markdown(self, markdown: str) -> None:
+        try:
+            check_markdown(markdown, max_bytes=self._max_bytes)
+        except InvalidDocument as error:
+            raise BadInput(f"{error} Nothing was saved.") from error
+
+    async def _check_projects(self, request: Request, write: Write) -> None:
+        """A `project` must be there already, or come to be in the same commit."""
+        coming = {step.path for step in write.steps if isinstance(step, Addition)}
+        coming |= {step.to for step in write.steps if isinstance(step, Rename)}
+        for number, change in enumerate(request.changes):
+            project = change.fields.get("project") if isinstance(change, Create | Update) else None
+            if not isinstance(project, str) or project in coming:
+                continue
+            if not await self._is_project(project):
+                error = BadInput(
+                    f"There is no project {project!r}. `project` is the id of a project, as "
+                    "`projects` lists them. Nothing was saved."
+                )
+                if len(request.changes) > 1:
+                    error.details["operation"] = number
+                raise error
+
+    async def _is_project(self, path: str) -> bool:
+        if self._gateway.layout.collection_of(path) is not Collection.PROJECTS:
+            return False
+        for level in (Consistency.CACHE, Consistency.MASTER):
+            async with Operation(self._gateway) as operation:
+                view = await operation.view(level, path=path)
                 try:
-                    return await self._commit(
-                        path, content, base, write_id, message=new.message, seconds=left
-                    )
-                except HeadMoved:
-                    if left <= pause:
-                        raise
-                    # A replica that lags names the same old head for a while.
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, _LONGEST_PAUSE)
-                    async with _until(deadline):
-                        base = await self._master_base(path)
-        except MasterError as error:
-            raise of_write(error, write_id) from error
+                    if path in await view.documents([path]):
+                        return True
+                except MasterError as error:
+                    raise of_read(error) from error
+        return False
 
-    async def _base(self, path: str, deadline: float) -> _Base:
-        """What to build on, from where it is known soonest."""
-        async with _until(deadline):
-            return await self._cached_base(path) or await self._master_base(path)
-
-    async def _cached_base(self, path: str) -> _Base | None:
-        """What the cache knows. If it is behind, the swap fails and nothing is lost."""
-        try:
-            async with self._gateway.cache.snapshot() as snapshot:
-                if snapshot.head is None:
-                    return None
-                found = (await snapshot.documents([path])).get(path)
-                return _Base(snapshot.head.commit, found.document.revision if found else None)
-        except CacheUnavailable:
-            return None
-
-    async def _master_base(self, path: str) -> _Base:
-        head, entry = await self._gateway.master.head_with_entry(path)
-        return _Base(head.commit, entry.oid if entry else None)
-
-    async def _commit(
-        self,
-        path: str,
-        content: bytes,
-        base: _Base,
-        write_id: str,
-        *,
-        message: str | None,
-        seconds: float,
-    ) -> Written:
-        sent_at = datetime.now(UTC)
-        headline, _, body = ((message or "").strip() or f"Create {path}").partition("\n")
-        done = await commit(
-            self._gateway.master,
-            Change(
-                write_id=write_id,
-                headline=headline.strip(),
-                body=body.strip(),
-                additions={path: content},
-            ),
-            expected=base.head,
-            ask=[path, *_directories(path)],
-            seconds=max(seconds, 0.1),
+    def _co_authors(self, changes: Sequence[Change]) -> list[str]:
+        agents = dict.fromkeys(
+            agent.strip()
+            for change in changes
+            if isinstance(change, Create | Update)
+            and isinstance(agent := change.fields.get("agent"), str)
         )
-        oid = blob_oid(content)
-        if done.tree:
-            head = Head(done.oid, done.tree, done.committed_at, sent_at)
-            self._gateway.master.remember(done.parent, head)
-        item = self._gateway.content.parse(path, oid, content)
-        outcome = await self._take_over(item, done, sent_at, named=done.oids.get(path, oid) == oid)
-        return Written(
-            item=item,
-            commit=done,
-            cache=outcome,
-            provenance=Provenance(source=Source.MASTER, commit=done.oid, as_of=sent_at),
+        return [
+            f"{_BREAK.sub(' ', agent)} <{address}>"
+            for agent in agents
+            if (address := self._addresses.get(agent.casefold()))
+        ]
+
+
+def _checked_path(path: str) -> str:
+    try:
+        return check_path(path)
+    except InvalidPath as error:
+        raise BadInput(f"{error} Nothing was saved.", path=path) from error
+
+
+def _check_message(message: str | None) -> None:
+    if message is None:
+        return
+    if UNSTORABLE.search(message) or len(message) > _MAX_MESSAGE:
+        raise BadInput(
+            f"The message must have at most {_MAX_MESSAGE:,} characters, none of them NUL or "
+            "half of a surrogate pair. Nothing was saved."
+        )
+    if _RESERVED.search(message):
+        raise BadInput(
+            f"No line of the message may begin with {RESERVED}: the gateway finds its own writes "
+            "by such lines. Nothing was saved."
         )
 
-    async def _take_over(
-        self, item: Indexed, done: Commit, sent_at: datetime, *, named: bool
-    ) -> CacheOutcome:
-        """Bring the cache from the commit's parent to the commit, if it is at the parent."""
-        directories = {p: done.oids.get(p) for p in _directories(item.document.path)}
-        change = IndexChange(
-            head=CachedHead(done.oid, sent_at),
-            directories=directories | {"": done.tree},
-            upserts=[self._gateway.reconciler.upsert(item, done.committed_at)],
+
+def _key(request: Request) -> Key | None:
+    """The digests of the idempotency key and of all that was asked for under it."""
+    key = request.idempotency_key
+    if key is None:
+        return None
+    if not key.strip() or len(key) > _MAX_KEY or UNSTORABLE.search(key):
+        raise BadInput(
+            f"The idempotencyKey must have 1 to {_MAX_KEY} characters, none of them NUL or half of "
+            "a surrogate pair. Nothing was saved."
         )
-        if not named:
-            log.error("GitHub has other content at %s than was sent", item.document.path)
-        try:
-            if named and await self._gateway.cache.apply(change, expected=done.parent):
-                return CacheOutcome.UPDATED
-        except CacheUnavailable:
-            log.warning("the commit %s is saved, but not in the cache yet", done.oid)
-        self._gateway.request_sync()
-        return CacheOutcome.DEFERRED
+    content = [
+        [type(change).__name__, {k: v for k, v in asdict(change).items() if v is not None}]
+        for change in request.changes
+    ]
+    written = json.dumps([content, request.message], sort_keys=True, default=_plain)
+    return Key(_digest(key), _digest(written))
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @asynccontextmanager
@@ -275,8 +282,3 @@ async def _until(deadline: float) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise MasterUnavailable("GitHub did not answer in time. Nothing was saved.") from error
-
-
-def _directories(path: str) -> list[str]:
-    """The directories above a path, without the root."""
-    return [str(parent) for parent in PurePosixPath(path).parents if str(parent) != "."]

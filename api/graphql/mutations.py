@@ -1,100 +1,239 @@
 """What can be changed. GitHub first, then the cache."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Self, TypeVar
 
 import strawberry
 
-from api.documents import Collection, FieldValue
+from api.documents import Collection
+from api.documents.listing import Indexed
+from api.gateway.changes import CacheOutcome, Change, Request, Written
+from api.gateway.errors import NotFound
 from api.gateway.provenance import Consistency
 from api.gateway.views import View
-from api.gateway.writes import CacheOutcome, NewDocument, Written
 from api.graphql.context import Info
+from api.graphql.inputs import (
+    CreatePriorityInput,
+    CreateProjectInput,
+    CreateSessionInput,
+    DeleteDocumentInput,
+    DocumentOperation,
+    Said,
+    UpdatePriorityInput,
+    UpdateProjectInput,
+    UpdateSessionInput,
+    changes_of,
+)
 from api.graphql.scalars import GitObjectID
-from api.graphql.types import Seen, Session, document
+from api.graphql.types import AnyNode, Document, Priority, Project, Seen, Session, document
 
 strawberry.enum(
     CacheOutcome,
-    description="Whether the cache has the commit already. DEFERRED: the next sync brings it.",
+    description="Whether the cache has the commit already. DEFERRED: it is safe at GitHub, and "
+    "the next sync brings it. Read it with `atLeast` and you get it in any case.",
 )
 
 
-@strawberry.type(description="A commit that landed at the master.")
+@strawberry.type(description="A commit at the master. Give its `oid` as `atLeast` to later reads.")
 class Commit:
     oid: GitObjectID
     url: str | None = strawberry.field(description="The commit's page; null off github.com.")
     committed_at: datetime
 
+    @classmethod
+    def of(cls, info: Info, written: Written) -> Self:
+        return cls(
+            oid=GitObjectID(written.commit),
+            url=info.context.gateway.master.commit_url(written.commit),
+            committed_at=written.committed_at,
+        )
 
-@strawberry.type(description="A session as it was saved.")
+
+@strawberry.type(description="A session as of the commit. Without a change, that is the head.")
 class SessionPayload:
     session: Session
     commit: Commit
     cache: CacheOutcome
 
 
-@strawberry.input(description="A session to be saved as a new document.")
-class CreateSessionInput:
-    title: str
-    markdown: str = strawberry.field(description="The text, with or without front matter.")
-    path: str | None = strawberry.field(
-        default=None, description="Where to save it; chosen from date and title if left out."
-    )
-    occurred_at: datetime | None = strawberry.field(default=None, description="Default: now.")
-    project: strawberry.ID | None = None
-    status: str | None = None
-    priority: str | None = None
-    agent: str | None = None
-    tags: list[str] | None = None
-    message: str | None = strawberry.field(
-        default=None, description="The commit message; one is written if left out."
-    )
+@strawberry.type(description="A project as of the commit. Without a change, that is the head.")
+class ProjectPayload:
+    project: Project
+    commit: Commit
+    cache: CacheOutcome
 
 
-@strawberry.type
+@strawberry.type(description="A priority as of the commit. Without a change, that is the head.")
+class PriorityPayload:
+    priority: Priority
+    commit: Commit
+    cache: CacheOutcome
+
+
+@strawberry.type(description="The document that is not there any more as of the commit.")
+class DeletePayload:
+    id: strawberry.ID
+    commit: Commit
+    cache: CacheOutcome
+
+
+@strawberry.type(description="Many documents as of the one commit that changed them.")
+class CommitDocumentsPayload:
+    documents: list[Document | None] = strawberry.field(
+        description="One for each operation, in their order; null where it is not there any more."
+    )
+    commit: Commit
+    cache: CacheOutcome
+
+
+@strawberry.type(
+    description="Every mutation is a commit at GitHub first: what fails there is saved nowhere. "
+    "Only OUTCOME_UNKNOWN leaves open whether it was saved; then send it again with the same "
+    "idempotencyKey."
+)
 class Mutation:
-    @strawberry.mutation(description="Save a new session: a commit at GitHub, then the cache.")
+    @strawberry.mutation(description="Save a new session.")
     async def create_session(
         self, info: Info, input: Annotated[CreateSessionInput, strawberry.argument()]
     ) -> SessionPayload:
-        occurred_at = input.occurred_at or datetime.now(UTC).replace(microsecond=0)
-        fields: dict[str, FieldValue] = {
-            "occurred_at": occurred_at,
-            "project": input.project,
-            "status": input.status,
-            "priority": input.priority,
-            "agent": input.agent,
-            "tags": tuple(input.tags) if input.tags else None,
-        }
-        written = await info.context.writer.create(
-            NewDocument(
-                collection=Collection.SESSIONS,
-                title=input.title,
-                markdown=input.markdown,
-                path=input.path,
-                on=occurred_at.date(),
-                fields={name: value for name, value in fields.items() if value is not None},
-                message=input.message,
-            )
+        written = await _write(info, input, input.change())
+        return SessionPayload(
+            session=_node(info, written, Session),
+            commit=Commit.of(info, written),
+            cache=written.cache,
         )
-        node = document(_seen(info, written))
-        assert isinstance(node, Session)  # noqa: S101  # a path of sessions holds one
-        return SessionPayload(session=node, commit=_commit(info, written), cache=written.cache)
+
+    @strawberry.mutation(description="Save a new project.")
+    async def create_project(
+        self, info: Info, input: Annotated[CreateProjectInput, strawberry.argument()]
+    ) -> ProjectPayload:
+        written = await _write(info, input, input.change())
+        return ProjectPayload(
+            project=_node(info, written, Project),
+            commit=Commit.of(info, written),
+            cache=written.cache,
+        )
+
+    @strawberry.mutation(description="Save a new priority.")
+    async def create_priority(
+        self, info: Info, input: Annotated[CreatePriorityInput, strawberry.argument()]
+    ) -> PriorityPayload:
+        written = await _write(info, input, input.change())
+        return PriorityPayload(
+            priority=_node(info, written, Priority),
+            commit=Commit.of(info, written),
+            cache=written.cache,
+        )
+
+    @strawberry.mutation(description="Change a session. What would change nothing makes no commit.")
+    async def update_session(
+        self, info: Info, input: Annotated[UpdateSessionInput, strawberry.argument()]
+    ) -> SessionPayload:
+        written = await _write(info, input, input.change())
+        return SessionPayload(
+            session=_node(info, written, Session),
+            commit=Commit.of(info, written),
+            cache=written.cache,
+        )
+
+    @strawberry.mutation(description="Change a project. What would change nothing makes no commit.")
+    async def update_project(
+        self, info: Info, input: Annotated[UpdateProjectInput, strawberry.argument()]
+    ) -> ProjectPayload:
+        written = await _write(info, input, input.change())
+        return ProjectPayload(
+            project=_node(info, written, Project),
+            commit=Commit.of(info, written),
+            cache=written.cache,
+        )
+
+    @strawberry.mutation(
+        description="Change a priority. What would change nothing makes no commit."
+    )
+    async def update_priority(
+        self, info: Info, input: Annotated[UpdatePriorityInput, strawberry.argument()]
+    ) -> PriorityPayload:
+        written = await _write(info, input, input.change())
+        return PriorityPayload(
+            priority=_node(info, written, Priority),
+            commit=Commit.of(info, written),
+            cache=written.cache,
+        )
+
+    @strawberry.mutation(description="Delete a session.")
+    async def delete_session(
+        self, info: Info, input: Annotated[DeleteDocumentInput, strawberry.argument()]
+    ) -> DeletePayload:
+        return await _delete(info, input, Collection.SESSIONS)
+
+    @strawberry.mutation(description="Delete a project. Sessions that name it stay.")
+    async def delete_project(
+        self, info: Info, input: Annotated[DeleteDocumentInput, strawberry.argument()]
+    ) -> DeletePayload:
+        return await _delete(info, input, Collection.PROJECTS)
+
+    @strawberry.mutation(description="Delete a priority.")
+    async def delete_priority(
+        self, info: Info, input: Annotated[DeleteDocumentInput, strawberry.argument()]
+    ) -> DeletePayload:
+        return await _delete(info, input, Collection.PRIORITIES)
+
+    @strawberry.mutation(
+        description="Create, update, delete and rename up to 100 documents of any collection in "
+        "one commit: all of it or nothing. An error names the `operation` that failed, counted "
+        "from 0."
+    )
+    async def commit_documents(
+        self,
+        info: Info,
+        operations: list[DocumentOperation],
+        message: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> CommitDocumentsPayload:
+        said = Said(message=message, idempotency_key=idempotency_key)
+        written = await _write(info, said, *changes_of(operations))
+        documents: Sequence[AnyNode | None] = [
+            document(_seen(info, written, item)) if item else None for item in written.items
+        ]
+        return CommitDocumentsPayload(
+            documents=list(documents), commit=Commit.of(info, written), cache=written.cache
+        )
 
 
-def _seen(info: Info, written: Written) -> Seen:
-    """The document as saved. What hangs on it is read only if asked for, at its commit or later."""
+N = TypeVar("N", Session, Project, Priority)
+
+
+async def _write(info: Info, said: Said, *changes: Change) -> Written:
+    return await info.context.writer.write(
+        Request(
+            changes=changes,
+            message=said.message,
+            idempotency_key=said.idempotency_key,
+            received_at=datetime.now(UTC),
+        )
+    )
+
+
+async def _delete(info: Info, input: DeleteDocumentInput, collection: Collection) -> DeletePayload:
+    written = await _write(info, input, input.change(collection))
+    return DeletePayload(id=input.id, commit=Commit.of(info, written), cache=written.cache)
+
+
+def _node(info: Info, written: Written, kind: type[N]) -> N:
+    [item] = written.items
+    node = document(_seen(info, written, item)) if item else None
+    if not isinstance(node, kind):
+        raise NotFound(
+            f"It was saved in the commit {written.commit}, but the document is not there any more."
+        )
+    return node
+
+
+def _seen(info: Info, written: Written, item: Indexed) -> Seen:
+    """A document as saved. What hangs on it is read only if asked for, at its commit or later."""
 
     async def view() -> View:
-        return await info.context.operation.view(Consistency.CACHE, at_least=written.commit.oid)
+        return await info.context.operation.view(Consistency.CACHE, at_least=written.commit)
 
-    return Seen(written.item, written.provenance, view, written.item.markdown)
-
-
-def _commit(info: Info, written: Written) -> Commit:
-    oid = written.commit.oid
-    return Commit(
-        oid=GitObjectID(oid),
-        url=info.context.gateway.master.commit_url(oid),
-        committed_at=written.commit.committed_at,
-    )
+    return Seen(item, written.provenance, view, item.markdown)

@@ -1,0 +1,358 @@
+"""The committer: one for a process. What comes in while a commit is on its way goes out together.
+
+Nobody is told what is not known. A write is made when its commit landed. It is refused, or found
+to change nothing, by what lies at the master: at a head that was just read there, or one that a
+commit was then built upon.
+"""
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from api.gateway.changes import Written
+from api.gateway.describing import note
+from api.gateway.errors import (
+    BadInput,
+    GatewayError,
+    MasterUnavailable,
+    RateLimited,
+    of_read,
+    of_write,
+    unknown,
+)
+from api.gateway.gateway import Gateway
+from api.gateway.ground import Ground, cached_ground, learn, master_ground
+from api.gateway.pace import Pace
+from api.gateway.planning import Lacking, Plan, Write, plan
+from api.gateway.settling import Landing, directories_of, repeated, take_over, unchanged
+from api.master import errors as master
+from api.master.committing import Change, commit
+from api.master.errors import HeadMoved, MasterError
+from api.master.ledger import Landed, Ledger
+from api.master.messages import compose, records
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds before a head that moved is built upon anew
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A write whose caller waits, or has gone away. `deadline` is of the event loop's clock.
+
+    `is_sent`: a commit with it is on its way. Until that ended it may be saved or not.
+    `is_saved`: it landed, and the cache is being told.
+    """
+
+    write: Write
+    deadline: float
+    told: asyncio.Future[Written]
+    is_sent: bool = False
+    is_saved: bool = False
+    reason: GatewayError | None = None  # why it was not made so far
+
+    def tell(self, written: Written) -> None:
+        if not self.told.done():
+            self.told.set_result(written)
+
+    def fail(self, error: Exception) -> None:
+        if not self.told.done():
+            self.told.set_exception(error)
+
+    def give_up(self) -> None:
+        """The time is over."""
+        if self.is_saved:
+            return
+        if self.is_sent:
+            self.fail(unknown(self.write.id))
+        else:
+            late = MasterUnavailable("GitHub did not answer in time. Nothing was saved. Try again.")
+            self.fail(self.reason or late)
+
+
+class Committer:
+    """Carries out writes, each exactly once or not at all."""
+
+    def __init__(self, gateway: Gateway, *, max_bytes: int) -> None:
+        self._gateway = gateway
+        self._max_bytes = max_bytes
+        self._ledger = Ledger(gateway.master)
+        self._pace = Pace()
+        self._queue: list[_Waiting] = []
+        self._arrived = asyncio.Event()
+        self._working: asyncio.Task[None] | None = None
+
+    async def submit(self, write: Write, *, deadline: float) -> Written:
+        """What came of a write. A caller that is cancelled does not take it back.
+
+        Raises GatewayError: when it is not OutcomeUnknown, nothing was saved.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(write, deadline, loop.create_future())
+        waiting.told.add_done_callback(_heard)
+        self._queue.append(waiting)
+        self._arrived.set()
+        if self._working is None or self._working.done():
+            self._working = self._gateway.start(self._work())
+        await asyncio.wait({waiting.told}, timeout=deadline - loop.time())
+        waiting.give_up()
+        return await asyncio.shield(waiting.told)
+
+    async def _work(self) -> None:
+        """Carry out what is queued, until there is nothing left."""
+        while await self._permission():
+            group, self._queue = self._queue, []
+            try:
+                async with self._gateway.cache.turn_to_commit():
+                    self._queue[:0] = await self._round(group)
+            except Exception as error:  # a mistake of ours must not end all writing
+                log.exception("a round of the committer failed")
+                for waiting in group:
+                    waiting.fail(unknown(waiting.write.id) if waiting.is_sent else error)
+
+    async def _permission(self) -> bool:
+        """Wait until a commit may be sent. False when nobody wants one any more.
+
+        Who cannot wait for so long is refused at once.
+        """
+        while self._queue:
+            wait = max(self._pace.wait(_now()), self._gateway.master.github.exhausted_for)
+            if wait <= 0:
+                return True
+            self._queue = _patient(self._queue, wait)
+            if not self._queue:
+                break
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._arrived.wait()
+            except TimeoutError:
+                continue
+        return False
+
+    async def _round(self, pending: list[_Waiting]) -> list[_Waiting]:
+        """One commit, with as many of these writes as fit. Returns those for the next.
+
+        Every write that is not returned is told what came of it.
+        """
+        later: list[_Waiting] = []
+        ground: Ground | None = None
+        pause, is_first = _FIRST_PAUSE, True
+        while pending := _alive(pending):
+            made: list[_Waiting] = []
+            try:
+                ground = ground or await self._ground(pending, from_cache=is_first)
+                is_first = False
+                pending, draft = await self._draft(pending, ground)
+                by_id = {w.write.id: w for w in pending}
+                made = [by_id[write_id] for write_id in draft.made]
+                waiting = [by_id[write.id] for write in draft.later]
+                if made:
+                    landing = await self._commit(draft, made, ground.head)
+                elif ground.read:
+                    landing = await unchanged(self._gateway, ground.read)
+                else:
+                    ground = None  # what the cache says is no proof
+                    continue
+                self._settle(draft, by_id, ground, landing)
+                return waiting + later
+            except HeadMoved as error:
+                ground = None
+                for each in made:
+                    each.reason = of_write(error, each.write.id)
+                await self._pause(pause, pending)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            except master.RateLimited as error:
+                self._pace.block(_now() + error.retry_after)
+                return pending + later
+            except MasterError as error:
+                if isinstance(error, master.OutcomeUnknown):
+                    self._gateway.outdate()
+                if _is_of_one(error) and len(made) > 1:
+                    # One of them is to blame. The others are not to suffer for it.
+                    later = made[len(made) // 2 :] + waiting + later
+                    pending = [w for w in pending if w not in later]
+                    continue
+                _fail(made or pending, error)
+                if not _is_of_one(error):
+                    ground = None
+        return later
+
+    async def _ground(self, pending: Sequence[_Waiting], *, from_cache: bool) -> Ground:
+        paths = frozenset[str]().union(*(w.write.paths for w in pending))
+        contents = frozenset[str]().union(*(w.write.sources for w in pending))
+        async with _until(pending):
+            if from_cache and (ground := await cached_ground(self._gateway, paths, contents)):
+                return ground
+            return await master_ground(self._gateway, paths, contents)
+
+    async def _draft(self, pending: list[_Waiting], ground: Ground) -> tuple[list[_Waiting], Plan]:
+        """A plan for those writes that were not carried out before."""
+        async with _until(pending):
+            pending = await self._not_done_before(pending, ground.head)
+            while True:
+                try:
+                    return pending, plan(
+                        [w.write for w in pending],
+                        ground.files,
+                        layout=self._gateway.layout,
+                        max_bytes=self._max_bytes,
+                    )
+                except Lacking as lacking:
+                    await learn(self._gateway, ground, lacking)
+
+    async def _not_done_before(self, pending: list[_Waiting], head: str) -> list[_Waiting]:
+        """Those whose key is not in the history of `head`. The others are told what came of it."""
+        keys = {w.write.key.key for w in pending if w.write.key}
+        if not keys:
+            return pending
+        try:
+            landed = await self._ledger.find(keys, head)
+        except master.RateLimited:
+            raise
+        except MasterError as error:  # those without a key are none the worse for it
+            _fail([w for w in pending if w.write.key], error)
+            return _alive(pending)
+        left: list[_Waiting] = []
+        for waiting in pending:
+            key = waiting.write.key
+            found = landed.get(key.key) if key else None
+            if found is None:
+                left.append(waiting)
+            elif found.record.key == key:
+                waiting.reason = MasterUnavailable(
+                    f"This was saved before, in the commit {found.commit.oid}. GitHub did not "
+                    "answer in time to tell more. Try again."
+                )
+                self._gateway.start(self._repeat(waiting, found))
+            else:
+                waiting.fail(
+                    BadInput(
+                        "The idempotencyKey was used for another content before, in the commit "
+                        f"{found.commit.oid}. Use a new key for a new write. Nothing was saved."
+                    )
+                )
+        return left
+
+    async def _repeat(self, waiting: _Waiting, found: Landed) -> None:
+        """Tell the outcome of the first time."""
+        try:
+            waiting.tell(await repeated(self._gateway, waiting.write, found))
+        except MasterError as error:
+            waiting.fail(of_read(error))
+        except Exception as error:  # the caller must not wait for nothing
+            waiting.fail(error)
+
+    async def _commit(self, draft: Plan, made: Sequence[_Waiting], head: str) -> Landing:
+        """Commit at the master, then take over into the cache."""
+        gateway = self._gateway
+        headline, body = compose([note(w.write, draft.made[w.write.id]) for w in made])
+        change = Change(
+            write_id=made[0].write.id,
+            headline=headline,
+            body=body,
+            additions=draft.additions,
+            deletions=draft.deletions,
+        )
+        self._pace.take(_now())
+        sent_at = datetime.now(UTC)
+        for each in made:
+            each.is_sent = True
+        try:
+            done = await commit(
+                gateway.master,
+                change,
+                expected=head,
+                ask=[*draft.additions, *directories_of(draft)],
+                seconds=max(max(w.deadline for w in made) - _now(), 0.1),
+            )
+        except master.OutcomeUnknown:
+            raise
+        except MasterError:
+            for each in made:
+                each.is_sent = False
+            raise
+        for each in made:
+            each.is_saved = True
+        self._ledger.remember(done, records(f"{headline}\n\n{body}"))
+        return await take_over(gateway, draft, done, sent_at)
+
+    def _settle(
+        self, draft: Plan, by_id: Mapping[str, _Waiting], ground: Ground, landing: Landing
+    ) -> None:
+        """Tell all what came of their writes: the ground is proven, by whatever landed on it."""
+        files = {**ground.files, **draft.files}
+        written = {**draft.made, **draft.unchanged}
+        items = landing.items(self._gateway, files, {p for ps in written.values() for p in ps if p})
+        for write_id, paths in written.items():
+            by_id[write_id].tell(landing.written([items.get(path or "") for path in paths]))
+        for write_id, error in draft.refused.items():
+            by_id[write_id].fail(error)
+
+    async def _pause(self, pause: float, pending: Sequence[_Waiting]) -> None:
+        """Let a replica catch up, or another writer finish. Not all at the same moment."""
+        github = self._gateway.master.github
+        wait = max(
+            pause * random.uniform(0.5, 1.0),  # noqa: S311  # no secret
+            self._pace.wait(_now()),
+            github.exhausted_for,
+        )
+        _patient(pending, wait)
+        await asyncio.sleep(wait)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _alive(waiting: Iterable[_Waiting]) -> list[_Waiting]:
+    """Those that nobody has been told of yet, and whose time is not over."""
+    for each in waiting:
+        if each.deadline <= _now():
+            each.give_up()
+    return [each for each in waiting if not each.told.done()]
+
+
+def _patient(waiting: Iterable[_Waiting], wait: float) -> list[_Waiting]:
+    """Those that can wait for so many seconds. The others are refused."""
+    for each in waiting:
+        if each.deadline < _now() + wait:
+            each.fail(
+                RateLimited(
+                    f"GitHub takes no more commits for {wait:.0f} seconds. Nothing was saved. Try "
+                    "again then.",
+                    retryAfter=math.ceil(wait),
+                )
+            )
+    return _alive(waiting)
+
+
+@asynccontextmanager
+async def _until(waiting: Sequence[_Waiting]) -> AsyncIterator[None]:
+    """Bounds what comes before a commit: when nobody has time any more, it is over."""
+    try:
+        async with asyncio.timeout_at(max((each.deadline for each in waiting), default=None)):
+            yield
+    except TimeoutError as error:
+        raise master.Unreachable("GitHub did not answer in time.") from error
+
+
+def _fail(waiting: Iterable[_Waiting], error: MasterError) -> None:
+    for each in waiting:
+        each.fail(of_write(error, each.write.id))
+
+
+def _is_of_one(error: MasterError) -> bool:
+    """Whether GitHub refused what is in the commit, rather than any commit at all."""
+    return isinstance(error, master.Rejected) and not isinstance(error, master.Protected)
+
+
+def _heard(told: asyncio.Future[Written]) -> None:
+    """A caller that has gone away hears nothing, and that is no mistake."""
+    if not told.cancelled():
+        told.exception()

@@ -1,0 +1,91 @@
+"""The ground that a commit is planned on: a head, and what lies at some paths there."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from api.cache.database import CacheUnavailable
+from api.documents import blob_oid
+from api.documents.listing import Indexed
+from api.gateway.gateway import Gateway
+from api.gateway.planning import File, Lacking
+from api.master.errors import HeadMoved
+from api.master.master import Head, Wanted
+from api.master.trees import TreeEntry
+
+
+@dataclass(slots=True)
+class Ground:
+    """What is known of one commit. `read`: the head itself if it was just read at the master.
+
+    Without it the ground is the cache's, which may be behind, and which only a commit that lands
+    on it proves.
+    """
+
+    head: str
+    read: Head | None = None
+    files: dict[str, File | None] = field(default_factory=dict)
+
+
+async def cached_ground(
+    gateway: Gateway, paths: Iterable[str], contents: Iterable[str]
+) -> Ground | None:
+    """What the cache knows; None if it has nothing, or knows itself that it is behind."""
+    try:
+        async with gateway.cache.snapshot() as snapshot:
+            head, found = snapshot.head, {}
+            if head is None or gateway.is_outdated(head):
+                return None
+            wanted = set(paths)
+            if wanted:
+                found = await snapshot.documents(wanted, bodies=True)
+    except CacheUnavailable:
+        return None
+    ground = Ground(head.commit, files={path: _of_row(found.get(path)) for path in wanted})
+    await learn(gateway, ground, Lacking(contents=contents))
+    return ground
+
+
+async def master_ground(gateway: Gateway, paths: Iterable[str], contents: Iterable[str]) -> Ground:
+    """What the master has now, in one request as a rule. Raises MasterError."""
+    contents = frozenset(contents)
+    head, entries = await gateway.master.head_with(paths, contents=contents)
+    ground = Ground(head.commit, head, {p: _of_entry(entry) for p, entry in entries.items()})
+    await learn(gateway, ground, Lacking(contents=contents))
+    return ground
+
+
+async def learn(gateway: Gateway, ground: Ground, lacking: Lacking) -> None:
+    """Get to know more of the same commit.
+
+    Raises MasterError, and HeadMoved when the cache does not know that commit any more.
+    """
+    if lacking.paths and ground.read:
+        for path in lacking.paths:
+            ground.files[path] = _of_entry(await gateway.master.entry_at(ground.read.tree, path))
+    elif lacking.paths:
+        more = await cached_ground(gateway, lacking.paths, ())
+        if more is None or more.head != ground.head:
+            raise HeadMoved("The cache moved on before the commit.")
+        ground.files |= more.files
+    missing = {
+        path: file
+        for path in lacking.contents
+        if (file := ground.files.get(path)) and file.is_document and file.content is None
+    }
+    blobs = await gateway.master.blobs(Wanted(f.revision, f.size) for f in missing.values())
+    for path, file in missing.items():
+        ground.files[path] = replace(file, content=blobs[file.revision])
+
+
+def _of_row(row: Indexed | None) -> File | None:
+    if row is None:
+        return None
+    document = row.document
+    content = row.markdown.encode() if row.markdown is not None else None
+    if content is not None and blob_oid(content) != document.revision:
+        content = None  # damaged: what is built on it would carry the damage to the master
+    return File(document.revision, document.bytes, content)
+
+
+def _of_entry(entry: TreeEntry | None) -> File | None:
+    return File(entry.oid, entry.size, is_document=entry.is_file) if entry else None

@@ -1,0 +1,409 @@
+"""Deciding what one commit is to hold. Pure: writes and what lies at their paths in, a plan out.
+
+Writes are folded one after the other, so that each sees what those before it did. What one asks
+for in vain leaves the others as they are.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import TypeAlias
+
+from api.documents import (
+    InvalidDocument,
+    Layout,
+    Unreadable,
+    blob_oid,
+    check_markdown,
+    edit,
+    parse,
+    rewrite,
+)
+from api.gateway.changes import Delete, Rename, Update
+from api.gateway.errors import BadInput, Conflict, GatewayError, LimitExceeded, NotFound
+from api.master.messages import Key
+
+# GitHub names no limits; these are known to be taken well within its ten seconds.
+MAX_FILES = 50
+MAX_BYTES = 4_000_000
+MAX_WRITES = 100
+MAX_REQUEST_BYTES = 8_000_000  # of one write, which goes alone if it has more than MAX_BYTES
+_CANDIDATES = 20  # free names looked for at once
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What lies at a path. `content` is None where the bytes are not known (yet)."""
+
+    revision: str
+    size: int
+    content: bytes | None = None
+    is_document: bool = True  # and no symbolic link, directory or submodule
+
+
+Files: TypeAlias = Mapping[str, File | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """A new document, ready to be saved. A `chosen` path makes way for one that is taken."""
+
+    path: str
+    content: bytes
+    chosen: bool
+
+
+Step: TypeAlias = Addition | Update | Delete | Rename
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """A request that has been checked as far as it can be without knowing what is saved."""
+
+    id: str
+    steps: Sequence[Step]
+    key: Key | None = None
+    message: str | None = None
+    messages: Sequence[str | None] = ()  # of the single steps
+    co_authors: Sequence[str] = ()
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """All paths that it names."""
+        return frozenset(path for step in self.steps for path in _named(step))
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The paths whose bytes are needed."""
+        return frozenset(s.path for s in self.steps if isinstance(s, Update | Rename))
+
+    @property
+    def sole(self) -> frozenset[str]:
+        """Paths that no other write of the commit may have changed before.
+
+        What was asked of them is to be answered from what was really saved, and not from a state
+        between two writes that nobody will ever see.
+        """
+        return frozenset(
+            path
+            for step in self.steps
+            if not isinstance(step, Update) or step.expected
+            for path in _named(step)
+        )
+
+    @property
+    def closed(self) -> frozenset[str]:
+        """Paths at which nothing is left, and that no later write of the commit may name."""
+        return frozenset(s.path for s in self.steps if isinstance(s, Delete | Rename))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What becomes of each write, by id, and the commit that makes it so.
+
+    `made` and `unchanged`: the path of each step's document, None where it was deleted. `later`:
+    writes that have to wait for the next commit, in their order. `files`: what lies at the paths
+    that `made` touches, after the commit.
+    """
+
+    additions: Mapping[str, bytes]
+    deletions: Sequence[str]
+    files: Files
+    made: Mapping[str, Sequence[str | None]]
+    unchanged: Mapping[str, Sequence[str | None]]
+    refused: Mapping[str, GatewayError]
+    later: Sequence[Write]
+
+
+class Lacking(Exception):
+    """Something has to be known before a plan can be made."""
+
+    def __init__(self, paths: Iterable[str] = (), contents: Iterable[str] = ()) -> None:
+        super().__init__("not known yet")
+        self.paths = frozenset(paths)  # what lies there
+        self.contents = frozenset(contents)  # which bytes lie there
+
+
+@dataclass(slots=True)
+class _Fold:
+    """The state between two writes."""
+
+    base: Files
+    layout: Layout
+    max_bytes: int
+    changed: dict[str, File | None] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
+    keys: set[str] = field(default_factory=set)
+
+    def at(self, path: str) -> File | None:
+        """Raises Lacking where it is not known what lies at the path."""
+        if path in self.changed:
+            return self.changed[path]
+        if path not in self.base:
+            raise Lacking(paths=[path])
+        return self.base[path]
+
+    def branched(self) -> "_Fold":
+        return replace(self, changed=dict(self.changed))
+
+    def bulk(self) -> tuple[int, int]:
+        """How many files change, and the bytes to be sent."""
+        return len(self.changed), sum(len(f.content or b"") for f in self.changed.values() if f)
+
+
+def plan(writes: Sequence[Write], files: Files, *, layout: Layout, max_bytes: int) -> Plan:
+    """Fold writes into one commit. `files`: what lies at the master at the paths in question.
+
+    Raises Lacking, for all writes together, when that is not enough to tell.
+    """
+    fold = _Fold(files, layout, max_bytes)
+    made: dict[str, Sequence[str | None]] = {}
+    unchanged: dict[str, Sequence[str | None]] = {}
+    refused: dict[str, GatewayError] = {}
+    later: list[Write] = []
+    waiting: set[str] = set()  # paths of writes that wait: nobody may overtake them there
+    lacking: list[Lacking] = []
+    is_full = False
+    for write in writes:
+        if is_full or _must_wait(write, fold, waiting):
+            later.append(write)
+            waiting |= write.paths
+            continue
+        try:
+            after, paths = _applied(write, fold.branched())
+        except Lacking as error:
+            lacking.append(error)
+            continue
+        except GatewayError as error:
+            refused[write.id] = error
+            continue
+        if not _differs(fold, after):
+            unchanged[write.id] = paths
+            continue
+        count, size = after.bulk()
+        if not made and size > MAX_REQUEST_BYTES:
+            refused[write.id] = LimitExceeded(
+                f"The documents have {size:,} bytes together; one mutation may write "
+                f"{MAX_REQUEST_BYTES:,}. Write fewer at once. Nothing was saved."
+            )
+            continue
+        is_full = bool(made) and (count > MAX_FILES or size > MAX_BYTES or len(made) >= MAX_WRITES)
+        if is_full:
+            later.append(write)
+            continue
+        fold = after
+        fold.closed |= write.closed
+        fold.keys |= {write.key.key} if write.key else set()
+        made[write.id] = paths
+    if lacking:
+        raise Lacking(
+            frozenset().union(*(error.paths for error in lacking)),
+            frozenset().union(*(error.contents for error in lacking)),
+        )
+    old, new = fold.base, fold.changed
+    return Plan(
+        additions={
+            path: file.content
+            for path, file in new.items()
+            if file and file.content is not None and _revision(old.get(path)) != file.revision
+        },
+        deletions=[path for path, file in new.items() if file is None and old.get(path)],
+        files=new,
+        made=made,
+        unchanged=unchanged,
+        refused=refused,
+        later=later,
+    )
+
+
+def _must_wait(write: Write, fold: _Fold, waiting: set[str]) -> bool:
+    paths = write.paths
+    return bool(
+        paths & waiting
+        or paths & fold.closed
+        or write.sole & fold.changed.keys()
+        or (write.key and write.key.key in fold.keys)
+    )
+
+
+def _applied(write: Write, fold: _Fold) -> tuple[_Fold, Sequence[str | None]]:
+    """The state after a write, and the path of each step's document."""
+    before = dict(fold.changed)
+    paths: list[str | None] = []
+    for number, step in enumerate(write.steps):
+        try:
+            match step:
+                case Addition():
+                    paths.append(_add(step, fold))
+                case Update():
+                    paths.append(_update(step, fold, before))
+                case Delete():
+                    _existing(step, fold, before)
+                    fold.changed[step.path] = None
+                    paths.append(None)
+                case Rename():
+                    paths.append(_rename(step, fold, before))
+        except GatewayError as error:
+            if len(write.steps) > 1:
+                error.details["operation"] = number
+            raise
+    return fold, [path if path and fold.at(path) else None for path in paths]
+
+
+def _add(step: Addition, fold: _Fold) -> str:
+    path = step.path
+    if step.chosen:
+        path = _free(path, fold)
+    elif found := fold.at(path):
+        raise _taken(path, found, fold)
+    fold.changed[path] = File(blob_oid(step.content), len(step.content), step.content)
+    return path
+
+
+def _free(path: str, fold: _Fold) -> str:
+    """The path, or the first of its numbered neighbours where nothing lies."""
+    names = _neighbours(path)
+    looked_at: list[str] = []
+    for name in names:
+        if name in fold.closed:
+            continue
+        if name not in fold.changed and name not in fold.base:
+            raise Lacking(paths=[name, *(next(names) for _ in range(_CANDIDATES) if looked_at)])
+        if fold.at(name) is None:
+            return name
+        looked_at.append(name)
+    raise AssertionError("there is no end to numbers")
+
+
+def _neighbours(path: str) -> Iterator[str]:
+    yield path
+    number = 1
+    while True:
+        number += 1
+        yield f"{path.removesuffix('.md')}-{number}.md"
+
+
+def _update(step: Update, fold: _Fold, before: Files) -> str:
+    found = _existing(step, fold, before)
+    content = _content(step.path, found)
+    document = parse(
+        step.collection, step.path, content, revision=found.revision, max_bytes=fold.max_bytes
+    )
+    if isinstance(document, Unreadable):
+        raise BadInput(
+            f"{step.path} cannot be changed by its fields: {document.reason} Delete it and create "
+            "it anew. Nothing was saved.",
+            path=step.path,
+        )
+    old = content.decode()
+    try:
+        new = old if step.markdown is None else rewrite(old, step.markdown)
+        new = edit(step.collection, new, step.fields)
+        if new != old:
+            check_markdown(new, max_bytes=fold.max_bytes)
+    except InvalidDocument as error:
+        raise BadInput(f"{error} Nothing was saved.", path=step.path) from error
+    if new != old:
+        encoded = new.encode()
+        fold.changed[step.path] = File(blob_oid(encoded), len(encoded), encoded)
+    return step.path
+
+
+def _rename(step: Rename, fold: _Fold, before: Files) -> str:
+    found = _existing(step, fold, before)
+    content = _content(step.path, found)
+    if step.to == step.path:
+        return step.path
+    if taken := fold.at(step.to):
+        raise _taken(step.to, taken, fold)
+    fold.changed[step.path] = None
+    fold.changed[step.to] = File(found.revision, found.size, content)
+    return step.to
+
+
+def _existing(step: Update | Delete | Rename, fold: _Fold, before: Files) -> File:
+    """What lies at a step's path, if it is the document that the caller expects there."""
+    found = fold.at(step.path)
+    if found is None or not found.is_document:
+        raise NotFound(
+            f"There is no document {step.path!r}. Nothing was saved.",
+            path=step.path,
+        )
+    # A caller knows what was saved, and not what the steps of this write make of it.
+    saved = before[step.path] if step.path in before else fold.base.get(step.path)
+    if step.expected and saved and saved.revision != step.expected:
+        title = _title(step.path, saved, fold)
+        raise Conflict(
+            f"{step.path} ({title}) is at revision {saved.revision} by now, not at "
+            f"{step.expected}. Read it again, then repeat your change on what it says. Nothing was "
+            "saved.",
+            path=step.path,
+            currentRevision=saved.revision,
+            currentTitle=title,
+        )
+    return found
+
+
+def _taken(path: str, found: File, fold: _Fold) -> Conflict:
+    if not found.is_document:
+        return Conflict(
+            f"There is something at {path} that is no document. Choose another path. Nothing was "
+            "saved.",
+            path=path,
+        )
+    title = _title(path, found, fold)
+    return Conflict(
+        f"There is a document at {path} already ({title}). Choose another path, or update that "
+        "one. Nothing was saved.",
+        path=path,
+        currentRevision=found.revision,
+        currentTitle=title,
+    )
+
+
+def _content(path: str, found: File) -> bytes:
+    if found.size > MAX_REQUEST_BYTES:
+        raise LimitExceeded(
+            f"{path} has {found.size:,} bytes, too many to be written again ("
+            f"{MAX_REQUEST_BYTES:,}). Nothing was saved.",
+            path=path,
+        )
+    if found.content is None:
+        raise Lacking(contents=[path])
+    return found.content
+
+
+def _title(path: str, found: File, fold: _Fold) -> str:
+    collection = fold.layout.collection_of(path)
+    if collection and found.size <= fold.max_bytes:
+        document = parse(
+            collection,
+            path,
+            _content(path, found),
+            revision=found.revision,
+            max_bytes=fold.max_bytes,
+        )
+        if not isinstance(document, Unreadable):
+            return document.title
+    return PurePosixPath(path).stem
+
+
+def _named(step: Step) -> tuple[str, ...]:
+    match step:
+        case Rename():
+            return (step.path, step.to)
+        case Addition(chosen=True):
+            return ()
+        case _:
+            return (step.path,)
+
+
+def _differs(before: _Fold, after: _Fold) -> bool:
+    return any(
+        _revision(file) != _revision(before.changed.get(path, before.base.get(path)))
+        for path, file in after.changed.items()
+    )
+
+
+def _revision(file: File | None) -> str | None:
+    return file.revision if file else None
