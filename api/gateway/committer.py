@@ -324,8 +324,8 @@ def _patient(waiting: Iterable[_Waiting], wait: float) -> list[_Waiting]:
         if each.deadline < _now() + wait:
             each.fail(
                 RateLimited(
-                    f"GitHub takes no more commits for {wait:.0f} seconds. Nothing was saved. Try "
-                    "again then.",
+                    "GitHub takes no more commits for now. Nothing was saved. Try again in "
+                    f"{math.ceil(wait)} seconds.",
                     retryAfter=math.ceil(wait),
                 )
             )

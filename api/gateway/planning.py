@@ -324,21 +324,22 @@ def _rename(step: Rename, fold: _Fold, before: Files) -> str:
 def _existing(step: Update | Delete | Rename, fold: _Fold, before: Files) -> File:
     """What lies at a step's path, if it is the document that the caller expects there."""
     found = fold.at(step.path)
-    if found is None or not found.is_document:
+    # A caller knows what was saved, and not what the steps of this write make of it.
+    saved = before[step.path] if step.path in before else fold.base.get(step.path)
+    minded = saved if step.expected else found
+    if found is None or minded is None or not found.is_document:
         raise NotFound(
             f"There is no document {step.path!r}. Nothing was saved.",
             path=step.path,
         )
-    # A caller knows what was saved, and not what the steps of this write make of it.
-    saved = before[step.path] if step.path in before else fold.base.get(step.path)
-    if step.expected and saved and saved.revision != step.expected:
-        title = _title(step.path, saved, fold)
+    if step.expected and minded.revision != step.expected:
+        title = _title(step.path, minded, fold)
         raise Conflict(
-            f"{step.path} ({title}) is at revision {saved.revision} by now, not at "
+            f"{step.path} ({title}) is at revision {minded.revision} by now, not at "
             f"{step.expected}. Read it again, then repeat your change on what it says. Nothing was "
             "saved.",
             path=step.path,
-            currentRevision=saved.revision,
+            currentRevision=minded.revision,
             currentTitle=title,
         )
     return found

@@ -208,6 +208,16 @@ def test_a_guard_means_what_was_saved_and_not_what_the_same_write_makes_of_it() 
 # Many writes
 
 
+def test_a_guard_is_not_met_by_what_was_not_saved() -> None:
+    made_and_minded = write(add(A), delete(A, blob_oid(b"new\n")))
+
+    draft = planned([made_and_minded], {A: None})
+
+    [error] = draft.refused.values()
+    assert isinstance(error, NotFound)
+    assert error.details["operation"] == 1
+
+
 def test_a_bad_write_does_not_touch_its_neighbours() -> None:
     files = {A: file("---\nstatus: open\n---\na"), B: None}
     good, bad, fine = write(update(A, status="x")), write(delete(B)), write(add(B))

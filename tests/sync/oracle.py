@@ -144,6 +144,7 @@ def commit(
     """Commit to the branch of a bare repository, whatever the names and modes; None removes.
 
     `parent` None starts a history of its own. `at`: seconds since 1970, else now. Returns the oid.
+    Upon "main" it fails, and changes nothing, when somebody else was faster.
     """
     when = f"{at} +0000" if at is not None else "now"
     stream = b"commit refs/heads/main\ncommitter Other <other@example.org> %b\n" % when.encode()
@@ -166,7 +167,7 @@ def commit(
         repository,
         "fast-import",
         "--quiet",
-        "--force",
+        *(["--force"] if parent != "main" else []),
         f"--date-format={date_format}",
         stdin=stream + b"done\n",
     )

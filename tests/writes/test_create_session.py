@@ -10,6 +10,7 @@ from sandbox.github import Fault, GitHub, Limits, create_repository
 from sandbox.github.faults import Kind
 from tests.clone import Clone, git
 from tests.system import System, running
+from tests.writes.asking import cached_head
 
 CREATE = """
 mutation Create($input: CreateSessionInput!) {
@@ -273,7 +274,7 @@ async def test_what_github_refuses_is_saved_nowhere_and_the_error_says_so(
     assert "Nothing was saved" in answer.errors[0]["message"]
     assert ("retryAfter" in answer.errors[0]["extensions"]) is (code == "RATE_LIMITED")
     assert system.github.head == head
-    assert (await cached_commit(system)) == head
+    assert (await cached_head(system)) == head
 
 
 @pytest.mark.usefixtures("system")
@@ -320,7 +321,7 @@ async def test_a_caller_who_goes_away_does_not_stop_the_commit(
     await asyncio.gather(asking, return_exceptions=True)
 
     for _ in range(1000):
-        if await cached_commit(system) == github.head != "" and "saved-all-the-same" in (
+        if await cached_head(system) == github.head != "" and "saved-all-the-same" in (
             git(github.path, "ls-tree", "-r", "--name-only", "main").decode()
         ):
             return
@@ -370,8 +371,3 @@ async def test_a_repository_without_a_commit_is_said_to_have_no_branch(
     assert answer.code == "MASTER_UNAVAILABLE"
     assert "first commit" in answer.errors[0]["message"]
     assert "Nothing was saved" in answer.errors[0]["message"]
-
-
-async def cached_commit(system: System) -> str | None:
-    async with system.parts.gateway.cache.snapshot() as snapshot:
-        return snapshot.head.commit if snapshot.head else None

@@ -1,0 +1,228 @@
+"""What may be true of a history, judged by git alone and by a model that is not the gateway's."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from api.documents import Collection, Json, Unreadable, blob_oid, body_of, parse
+from tests.clone import git
+from tests.sync.oracle import ls_tree, show
+from tests.writes.gateways import Answer
+
+Kind = Literal["create", "update", "delete", "rename"]
+Tree = Mapping[str, str]  # path -> oid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One change of one document. `path` of a creation is None where the gateway chooses it."""
+
+    kind: Kind
+    path: str | None
+    fields: Mapping[str, str | None] = field(default_factory=dict)
+    text: str | None = None
+    to: str | None = None
+    expected: str | None = None
+
+
+@dataclass
+class Attempt:
+    """A write that was asked for, and each time what came of it.
+
+    `token` is in the commit message, and in no other write's. `since`, `until`: the heads before
+    the first question and after the last answer.
+    """
+
+    token: str
+    steps: Sequence[Step]
+    since: str
+    until: str = ""
+    answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def commits(self) -> set[str]:
+        return {
+            self.commit_of(answer) for answer in self.answers if answer.data and not answer.errors
+        }
+
+    @staticmethod
+    def commit_of(answer: Answer) -> str:
+        [payload] = answer.data.values()
+        oid: str = payload["commit"]["oid"]
+        return oid
+
+    @property
+    def is_certainly_not_saved(self) -> bool:
+        """Every time it was said so."""
+        return all(answer.errors and answer.code != "OUTCOME_UNKNOWN" for answer in self.answers)
+
+
+class History:
+    """The first-parent line of the branch, oldest first, with the tree of each commit."""
+
+    def __init__(self, repository: Path, base: str) -> None:
+        self.repository = repository
+        line = git(repository, "log", "--first-parent", "--reverse", "--format=%H", f"{base}..main")
+        self.commits = [base, *line.decode().split()]
+        self.place = {oid: place for place, oid in enumerate(self.commits)}
+        messages = git(
+            repository, "log", "--first-parent", "--reverse", "--format=%B%x00", f"{base}..main"
+        )
+        said = [message.strip() for message in messages.decode().split("\0")][
+            : len(self.commits) - 1
+        ]
+        self.tokens = [[], *(_tokens(message) for message in said)]
+        self.trees: list[Tree] = [
+            {entry.path.decode(): entry.oid for entry in ls_tree(repository, oid)}
+            for oid in self.commits
+        ]
+        self.contents = show(repository, {oid for tree in self.trees for oid in tree.values()})
+
+    def between(self, attempt: Attempt) -> range:
+        """The places of the commits that were the head while the attempt was made."""
+        return range(self.place[attempt.since], self.place[attempt.until] + 1)
+
+    def model(self, place: int, path: str) -> tuple[dict[str, Json], str]:
+        """The metadata and the body of a document."""
+        content = self.contents[self.trees[place][path]]
+        return read(content)
+
+
+def read(content: bytes) -> tuple[dict[str, Json], str]:
+    document = parse(
+        Collection.SESSIONS, "x.md", content, revision=blob_oid(content), max_bytes=1_000_000
+    )
+    assert not isinstance(document, Unreadable)
+    return dict(document.metadata), body_of(content.decode())
+
+
+def _tokens(message: str) -> list[str]:
+    """The writes that a commit lists, in their order."""
+    return re.findall(r"^(?:\* )?(token-\d+)$", message, re.MULTILINE)
+
+
+def check(history: History, attempts: Sequence[Attempt]) -> None:
+    """Every promise about writes. Fails with the first that is broken."""
+    by_token = {attempt.token: attempt for attempt in attempts}
+    landed: dict[str, int] = {}
+    for place, tokens in enumerate(history.tokens):
+        for token in tokens:
+            assert token not in landed, f"{token} is in the history twice"
+            landed[token] = place
+        try:
+            _check_commit(history, place, [by_token[token] for token in tokens])
+        except AssertionError as broken:
+            broken.add_note(f"{history.commits[place]}: {[by_token[token] for token in tokens]}")
+            raise
+    for attempt in attempts:
+        _check_answers(history, attempt, landed.get(attempt.token))
+
+
+def _check_answers(history: History, attempt: Attempt, landed: int | None) -> None:
+    if attempt.is_certainly_not_saved:
+        assert landed is None, f"{attempt.token} was refused, and saved"
+    for commit in attempt.commits:
+        assert commit in history.place, f"{attempt.token} was acknowledged in {commit}, and is lost"
+        if landed is None:
+            _check_unchanged(history, attempt, history.place[commit])
+        else:
+            assert history.commits[landed] == commit, f"{attempt.token} is in another commit"
+    for answer in attempt.answers:
+        if answer.code in {"CONFLICT", "NOT_FOUND"}:
+            _check_refusal(history, attempt, answer)
+
+
+def _check_unchanged(history: History, attempt: Attempt, place: int) -> None:
+    """No commit was made, because there was nothing to change."""
+    for step in attempt.steps:
+        assert step.kind == "update", f"{attempt.token} is acknowledged, and in no commit"
+        assert step.path is not None
+        metadata, body = history.model(place, step.path)
+        assert all(metadata.get(name) == value for name, value in step.fields.items())
+        assert step.text is None or body == step.text
+
+
+def _check_refusal(history: History, attempt: Attempt, answer: Answer) -> None:
+    """What was said of a document was true at some moment while the caller waited."""
+    told = answer.errors[0]["extensions"]
+    step = attempt.steps[told.get("operation", 0)]
+    path = told.get("path") or step.path
+    there = {history.trees[place].get(path) for place in history.between(attempt)}
+    if len(attempt.steps) > 1:
+        return  # an earlier step may have made it so
+    if answer.code == "NOT_FOUND":
+        assert None in there, f"{path} was there all the time"
+        return
+    assert told["currentRevision"] in there, f"{path} was never at {told['currentRevision']}"
+    if step.kind != "create" and path != step.to:
+        assert told["currentRevision"] != step.expected, f"{path} was as expected"
+
+
+def _check_commit(history: History, place: int, attempts: Sequence[Attempt]) -> None:
+    """A commit holds what its writes asked for, done to its parent one by one, and nothing else."""
+    if not attempts:
+        return
+    before, after = history.trees[place - 1], history.trees[place]
+    docs: dict[str, tuple[dict[str, Json], str]] = {}
+    touched: set[str] = set()
+    gone: set[str] = set()
+
+    def doc(path: str) -> tuple[dict[str, Json], str]:
+        assert path in docs or (path in before and path not in gone), f"{path} was not there"
+        return docs.get(path) or history.model(place - 1, path)
+
+    for attempt in attempts:
+        mine = set(touched)
+        for step in attempt.steps:
+            path = step.path or _chosen(history, place, step)
+            if step.expected:
+                assert before.get(path) == step.expected, f"{path} was not as {attempt.token} minds"
+                assert path not in mine, f"{path} was changed before, in the same commit"
+            if step.kind == "create":
+                assert path not in docs, f"{path} was taken"
+                assert path not in before or path in gone, f"{path} was overwritten"
+                docs[path] = (_changed({"title": "Title"}, step), step.text or "")
+            elif step.kind == "update":
+                metadata, body = doc(path)
+                new = body if step.text is None else step.text
+                docs[path] = (_changed(metadata, step), new)
+            else:
+                there = doc(path)
+                docs.pop(path, None)
+                gone.add(path)
+                if step.to:
+                    assert step.to not in docs
+                    assert step.to not in before or step.to in gone
+                    docs[step.to] = there
+                    gone.discard(step.to)
+                    touched.add(step.to)
+            if step.kind in {"create", "update"}:
+                gone.discard(path)
+            touched.add(path)
+    assert {p: o for p, o in after.items() if p not in touched} == {
+        path: oid for path, oid in before.items() if path not in touched
+    }, "another document was changed as well"
+    assert {path for path in touched if path in after} == set(docs)
+    for path, (metadata, body) in docs.items():
+        found, text = history.model(place, path)
+        found.pop("occurred_at", None)
+        metadata.pop("occurred_at", None)
+        assert found == metadata, f"{path} says something else than was asked for"
+        assert text == body, f"{path} has another text than was asked for"
+
+
+def _changed(metadata: Mapping[str, Json], step: Step) -> dict[str, Json]:
+    changed = {**metadata, **step.fields}
+    return {name: value for name, value in changed.items() if value is not None}
+
+
+def _chosen(history: History, place: int, step: Step) -> str:
+    """Where a document went: its text tells, for no other has it."""
+    [path] = [
+        path
+        for path, oid in history.trees[place].items()
+        if path not in history.trees[place - 1] and read(history.contents[oid])[1] == step.text
+    ]
+    return path
