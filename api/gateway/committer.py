@@ -121,8 +121,8 @@ class Committer:
         Who cannot wait for so long is refused at once.
         """
         while self._queue:
-            wait = max(self._pace.wait(_now()), self._gateway.master.github.exhausted_for)
-            if wait <= 0:
+            wait = self._limited()
+            if not wait:
                 return True
             self._queue = _patient(self._queue, wait)
             if not self._queue:
@@ -294,16 +294,15 @@ class Committer:
         for write_id, error in draft.refused.items():
             by_id[write_id].fail(error)
 
+    def _limited(self) -> float:
+        """Seconds until GitHub may be sent a commit again."""
+        return max(self._pace.wait(_now()), self._gateway.master.github.exhausted_for, 0.0)
+
     async def _pause(self, pause: float, pending: Sequence[_Waiting]) -> None:
         """Let a replica catch up, or another writer finish. Not all at the same moment."""
-        github = self._gateway.master.github
-        wait = max(
-            pause * random.uniform(0.5, 1.0),  # noqa: S311  # no secret
-            self._pace.wait(_now()),
-            github.exhausted_for,
-        )
-        _patient(pending, wait)
-        await asyncio.sleep(wait)
+        if limited := self._limited():
+            _patient(pending, limited)
+        await asyncio.sleep(max(pause * random.uniform(0.5, 1.0), limited))  # noqa: S311
 
 
 def _now() -> float:
