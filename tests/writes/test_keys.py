@@ -1,0 +1,214 @@
+"""idempotencyKey: the same key with the same content is carried out once, whatever happens."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from sandbox.github import Fault, GitHub
+from tests.clone import Clone, git
+from tests.system import System, running
+from tests.writes.asking import (
+    DRILL,
+    NO_OID,
+    ROOM,
+    SEEDS,
+    at_master,
+    attempt,
+    commit_documents,
+    last_message,
+    mutation,
+    paths_at_master,
+    subjects,
+    write,
+)
+
+KEY = {"idempotencyKey": "Ключ 🔑 of mine"}
+WRITES: list[tuple[str, dict[str, object]]] = [
+    ("createSession", {"title": "Same", "markdown": "x", "status": "open"}),
+    ("createProject", {"name": "Greenhouse", "markdown": "x"}),
+    ("updateProject", {"id": ROOM, "status": "resting"}),
+    ("updatePriority", {"id": SEEDS, "markdown": "Other.\n", "rank": None}),
+    ("deletePriority", {"id": SEEDS}),
+]
+
+
+@pytest.fixture
+async def other(github: GitHub, database_url: str) -> AsyncIterator[System]:
+    """Another process."""
+    async with running(github, database_url) as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize(("name", "input"), WRITES)
+async def test_a_write_that_is_sent_again_gets_its_first_outcome(
+    system: System, name: str, input: dict[str, object]
+) -> None:
+    first = await write(system, name, **input, **KEY)
+    await write(system, "updateSession", id=DRILL, status="meanwhile")
+
+    again = await write(system, name, **input, **KEY)
+
+    assert again["commit"] == first["commit"]
+    assert git(system.github.path, "rev-parse", "main^").decode().strip() == first["commit"]["oid"]
+    for kind in ("session", "project", "priority"):
+        if kind in first:
+            for fact in ("id", "revision", "markdown", "metadata"):
+                assert again[kind][fact] == first[kind][fact]
+
+
+@pytest.mark.parametrize(("name", "input"), WRITES)
+async def test_a_key_is_good_in_a_process_that_was_not_there_the_first_time(
+    system: System, other: System, name: str, input: dict[str, object]
+) -> None:
+    first = await write(system, name, **input, **KEY)
+
+    again = await write(other, name, **input, **KEY)
+
+    assert again["commit"] == first["commit"]
+    assert system.github.head == first["commit"]["oid"]
+
+
+@pytest.mark.parametrize(("name", "input"), WRITES)
+async def test_a_key_is_good_after_the_cache_was_wiped(
+    other: System, database_url: str, name: str, input: dict[str, object]
+) -> None:
+    first = await write(other, name, **input, **KEY)
+    connection = await asyncpg.connect(database_url)
+    tables = "sessions, projects, priorities, head, applied_commits, directories"
+    await connection.execute(f"TRUNCATE {tables}")
+    await connection.close()
+
+    again = await write(other, name, **input, **KEY)
+
+    assert again["commit"] == first["commit"]
+    assert other.github.head == first["commit"]["oid"]
+
+
+async def test_sent_many_times_at_once_it_is_carried_out_once(system: System) -> None:
+    answers = await asyncio.gather(
+        *(write(system, "createSession", title="T", markdown="x", **KEY) for _ in range(20))
+    )
+
+    assert len({answer["commit"]["oid"] for answer in answers}) == 1
+    assert len({answer["session"]["id"] for answer in answers}) == 1
+    assert len([s for s in subjects(system) if s.startswith("Create autosaves")]) == 1
+
+
+async def test_what_changed_since_does_not_change_the_first_outcome(
+    system: System, clone: Clone
+) -> None:
+    first = await write(system, "createSession", title="T", markdown="x\n", **KEY)
+    path = first["session"]["id"]
+    clone.push({path: None})
+    await system.sync()
+
+    again = await write(system, "createSession", title="T", markdown="x\n", **KEY)
+
+    assert again["session"]["markdown"] == first["session"]["markdown"]
+    assert path not in paths_at_master(system)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"markdown": "y"},
+        {"title": "U"},
+        {"status": "open"},
+        {"tags": []},
+        {"message": "other"},
+        {"path": "autosaves/t.md"},
+        {"occurredAt": "2026-01-01T00:00:00Z"},
+    ],
+)
+async def test_the_same_key_with_other_content_is_refused(
+    system: System, other: dict[str, object]
+) -> None:
+    first = await write(system, "createSession", title="T", markdown="x", **KEY)
+
+    answer = await attempt(
+        system, "createSession", **({"title": "T", "markdown": "x"} | KEY | other)
+    )
+
+    assert answer.code == "BAD_INPUT"
+    assert "idempotencyKey" in answer.errors[0]["message"]
+    assert first["commit"]["oid"] in answer.errors[0]["message"]
+    assert system.github.head == first["commit"]["oid"]
+
+
+async def test_the_same_key_for_another_mutation_is_refused(system: System) -> None:
+    await write(system, "updateProject", id=ROOM, status="x", **KEY)
+
+    assert (await attempt(system, "deleteProject", id=ROOM, **KEY)).code == "BAD_INPUT"
+    assert ROOM in paths_at_master(system)
+
+
+async def test_different_keys_are_different_writes(system: System) -> None:
+    one, two = [
+        await write(system, "createSession", title="T", markdown="x", idempotencyKey=key)
+        for key in ("a", "b")
+    ]
+
+    assert one["session"]["id"] != two["session"]["id"]
+
+
+async def test_a_refused_write_uses_up_no_key(system: System) -> None:
+    answer = await attempt(system, "updateProject", id=ROOM, expectedRevision=NO_OID, **KEY)
+    assert answer.code == "CONFLICT"
+
+    written = await write(system, "updateProject", id=ROOM, status="x", **KEY)
+
+    assert written["commit"]["oid"] == system.github.head
+
+
+async def test_a_commit_of_many_has_one_key(system: System) -> None:
+    operations = [
+        {"createSession": {"title": "Same", "markdown": "a"}},
+        {"createSession": {"title": "Same", "markdown": "b"}},
+        {"rename": {"id": DRILL, "path": "autosaves/drill.md"}},
+        {"delete": {"id": SEEDS}},
+    ]
+    first = await commit_documents(system, *operations, **KEY)
+
+    again = await commit_documents(system, *operations, **KEY)
+    other = await commit_documents(system, *reversed(operations), **KEY)
+
+    assert again.data == first.data
+    assert len(subjects(system)) == 2
+    assert other.code == "BAD_INPUT"
+
+
+async def test_only_digests_of_a_key_are_in_the_history(system: System) -> None:
+    secret = "hunter2-is-no-key"
+    await write(system, "updateProject", id=ROOM, status="x", idempotencyKey=secret)
+
+    message = last_message(system)
+    assert "Annoris-Key: " in message
+    assert secret not in message
+
+
+async def test_a_write_without_a_key_asks_for_no_history(system: System) -> None:
+    await write(system, "updateProject", id=ROOM, status="a", **KEY)
+    before = system.requests
+
+    await write(system, "updateProject", id=ROOM, status="b")
+    await write(system, "updateProject", id=ROOM, status="c", idempotencyKey="another")
+
+    assert system.requests - before == 2  # and one with a key knows the history by now
+
+
+async def test_while_the_history_cannot_be_read_only_writes_with_a_key_fail(
+    system: System,
+) -> None:
+    system.github.faults.add(Fault(kind="bad_gateway", operation="query", count=None))
+
+    with_key, without = await asyncio.gather(
+        system.ask(mutation("updateProject"), input={"id": ROOM, "status": "x", **KEY}),
+        system.ask(mutation("updatePriority"), input={"id": SEEDS, "status": "x"}),
+    )
+
+    assert with_key.code == "MASTER_UNAVAILABLE"
+    assert "Nothing was saved" in with_key.errors[0]["message"]
+    assert without.errors == []
+    assert b"status: active" in at_master(system, ROOM)
