@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import io
-import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,11 +42,8 @@ class System:
     http: aiohttp.ClientSession
 
     async def ask(self, query: str, **variables: object) -> Answer:
-        body = json.dumps({"query": query, "variables": variables}).encode()
         async with self.http.post(
-            f"{self.url}/graphql",
-            data=io.BytesIO(body),  # aiohttp warns of large bodies that are not streamed
-            headers={"content-type": "application/json"},
+            f"{self.url}/graphql", json={"query": query, "variables": variables}
         ) as response:
             answer = await response.json()
         return Answer(answer.get("data"), answer.get("errors", []))

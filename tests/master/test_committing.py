@@ -159,7 +159,6 @@ async def test_any_bytes_arrive_as_they_were_sent(writer: Writer) -> None:
     assert writer.has_once(write, await writer.send(write))
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_a_large_document_is_one_commit(writer: Writer) -> None:
     write = change("Large", additions={PATH: b"0123456789" * 200_000})
     assert writer.has_once(write, await writer.send(write))
