@@ -5,6 +5,7 @@ import os
 # Before anything of ours is imported: settings of the developer's shell (or of a CI job, which
 # has GITHUB_* in plenty) must not reach a test. PG* would reconfigure asyncpg.
 PREFIXES = (
+    "AGENT_",
     "ANNORIS_",
     "DATABASE_",
     "GITHUB_",

@@ -30,6 +30,12 @@ def test_directories_are_a_comma_separated_list() -> None:
     assert settings.session_paths == ("notes", "log")
 
 
+def test_addresses_belong_to_agents_whatever_the_case_of_their_names() -> None:
+    settings = load(GOOD | {"AGENT_ADDRESSES": " Scribe=scribe@x.example, Писарь = p@x.example ,"})
+
+    assert settings.agent_addresses == {"scribe": "scribe@x.example", "писарь": "p@x.example"}
+
+
 @pytest.mark.parametrize("missing", ["DATABASE_URL", "GITHUB_TOKEN", "GITHUB_REPOSITORY"])
 def test_a_missing_setting_is_named(missing: str) -> None:
     with pytest.raises(SettingsError, match=f"set {missing}"):
@@ -59,6 +65,11 @@ def test_everything_missing_is_one_sentence() -> None:
         ("RETENTION_DAYS", "many"),
         ("MAX_STALENESS_SECONDS", "-1"),
         ("ANNORIS_ROLE", "boss"),
+        ("AGENT_ADDRESSES", "canary-x"),
+        ("AGENT_ADDRESSES", "scribe=canary-x"),
+        ("AGENT_ADDRESSES", "=canary@x.example"),
+        ("AGENT_ADDRESSES", "scribe=canary@x.example> <y@x.example"),
+        ("AGENT_ADDRESSES", "scribe=canary@x.example\nx: y@x.example"),
     ],
 )
 def test_a_wrong_setting_is_named_and_its_value_is_not(name: str, value: str) -> None:

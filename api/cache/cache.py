@@ -65,7 +65,6 @@ _BODIES_A_STATEMENT = 50  # read at once, each of a few KB and none above the li
 _BULK_SECONDS = 60.0  # for each statement that may touch every row
 _APPLY_LOCK = 0x616E6E6F  # one change of the index at a time, whoever makes it
 _COMMIT_LOCK = 0x636F6D6D  # one process at a time commits to the master
-_TURN_SECONDS = 2.0  # to wait for that; a commit takes about half a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,10 +349,10 @@ class Cache:
         """
         stack = AsyncExitStack()
         try:
-            transaction = self.database.transaction(seconds=2 * _TURN_SECONDS)
-            connection = await stack.enter_async_context(transaction)
-            patience = func.set_config("lock_timeout", f"{_TURN_SECONDS * 1000:.0f}", True)
-            await connection.rows(select(patience))
+            connection = await stack.enter_async_context(self.database.transaction())
+            # Less than any statement has, so that PostgreSQL is not taken for dead.
+            patience = f"{self.database.timeout * 800:.0f}ms"
+            await connection.rows(select(func.set_config("lock_timeout", patience, True)))
             await connection.rows(select(func.pg_advisory_xact_lock(_COMMIT_LOCK)))
         except CacheUnavailable as error:
             log.info("committing without a turn: %s", error)

@@ -105,7 +105,7 @@ class Database:
 
     def __init__(self, url: str, *, timeout: float) -> None:
         self._url = url
-        self._timeout = timeout
+        self.timeout = timeout
         self._engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
@@ -160,7 +160,7 @@ class Database:
         if self._closed or self.is_down:
             raise CacheUnavailable("PostgreSQL is down.")
         connection = await self._take()
-        wire = Connection(connection, self, seconds or self._timeout)
+        wire = Connection(connection, self, seconds or self.timeout)
         self._in_use.add(wire)
         try:
             if snapshot:
@@ -199,7 +199,7 @@ class Database:
         taking = _begin(self._engine.connect())
         try:
             with self.guard():
-                return await _within(2 * self._timeout, taking)
+                return await _within(2 * self.timeout, taking)
         except BaseException:
             taking.cancel()
             taking.add_done_callback(self._return)
@@ -218,11 +218,11 @@ class Database:
     async def _connect(self) -> asyncpg.Connection:
         driver = await asyncpg.connect(
             self._url,
-            timeout=self._timeout,
+            timeout=self.timeout,
             server_settings={
                 "application_name": "annoris",
                 # A client's time-out or death leaves the statement running; these end it.
-                "statement_timeout": _milliseconds(self._timeout),
+                "statement_timeout": _milliseconds(self.timeout),
                 "client_connection_check_interval": "1000",
                 "idle_in_transaction_session_timeout": "60000",
                 "timezone": "UTC",

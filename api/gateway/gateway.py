@@ -23,6 +23,7 @@ from api.sync.reconcile import Reconciler
 log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 10.0  # for commits that are on their way when the process is told to stop
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between tries to bring the cache along
 KEPT = timedelta(days=1)  # how long a cold body that was read stays in the cache
 
 
@@ -44,6 +45,7 @@ class Gateway:
         self.max_staleness = max_staleness  # seconds
         self.outdated_at: datetime | None = None
         self._ring = ring
+        self._repairing: asyncio.Task[None] | None = None
         self._syncing = asyncio.Lock()
         self._sync_wanted = False
         self._writing: set[asyncio.Task[None]] = set()
@@ -73,9 +75,9 @@ class Gateway:
         """Have the cache brought up to date soon: by the worker, or here if it cannot be rung."""
         self._tidy(self._sync())
 
-    def _tidy(self, work: Coroutine[object, object, None]) -> None:
+    def _tidy(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run work that the next sync would do as well: the end of the process does not wait."""
-        _run(work, self._tidying)
+        return _run(work, self._tidying)
 
     async def _sync(self) -> None:
         if await self._ring(SYNC):
@@ -95,19 +97,39 @@ class Gateway:
     def outdate(self) -> None:
         """The master has moved on without the cache: say so to all, and have it brought along."""
         self.outdated_at = datetime.now(UTC)
-        self.start(self._outdate(self.outdated_at))
-        self.request_sync()
+        self.start(self._spread())
+        if self._repairing is None or self._repairing.done():
+            self._repairing = self._tidy(self._repair())
 
     def is_outdated(self, head: CachedHead) -> bool:
         """Whether the master is known to have moved on since the cache's head was seen there."""
         known = [at for at in (self.outdated_at, head.outdated_at) if at]
         return any(head.seen_at < at for at in known)
 
-    async def _outdate(self, at: datetime) -> None:
+    async def _spread(self) -> None:
+        """Tell the other processes that the cache is behind."""
+        if self.outdated_at is None:
+            return
         try:
-            await self.cache.outdated(at)
+            await self.cache.outdated(self.outdated_at)
         except CacheUnavailable:
-            log.info("other processes do not know that the cache is behind: it is down")
+            log.info("other processes do not know yet that the cache is behind: it is down")
+
+    async def _repair(self) -> None:
+        """Bring the cache along, however long PostgreSQL, GitHub or the worker may be away."""
+        pause = _FIRST_PAUSE
+        while True:
+            await self._sync()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            try:
+                async with self.cache.snapshot() as snapshot:
+                    head = snapshot.head
+            except CacheUnavailable:
+                continue
+            if head is None or not self.is_outdated(head):
+                return
+            await self._spread()
 
     def keep(self, bodies: Mapping[str, tuple[str, str]]) -> None:
         """Keep cold bodies that were read, when there is time."""

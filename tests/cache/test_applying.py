@@ -166,6 +166,75 @@ async def test_the_head_is_seen_later_and_never_earlier(cache: Cache) -> None:
             assert snapshot.head == CachedHead(A, SEEN + timedelta(minutes=told))
 
 
+async def test_what_was_seen_before_it_got_outdated_is_never_fresh_again(cache: Cache) -> None:
+    await cache.apply(change(A, anew=True), expected=None)
+
+    await cache.outdated(SEEN + timedelta(minutes=5))
+    await cache.outdated(SEEN + timedelta(minutes=3))  # that came late, and takes nothing back
+
+    async with cache.snapshot() as snapshot:
+        assert snapshot.head is not None
+        assert snapshot.head.outdated_at == SEEN + timedelta(minutes=5)
+    later = CachedHead(B, SEEN + timedelta(minutes=9))
+    await cache.apply(replace(change(B), head=later), expected=A)
+    async with cache.snapshot() as snapshot:
+        assert snapshot.head is not None
+        assert snapshot.head.outdated_at is not None
+        assert snapshot.head.seen_at > snapshot.head.outdated_at
+
+
+async def test_an_empty_cache_cannot_be_outdated(cache: Cache) -> None:
+    await cache.outdated(SEEN)
+
+    async with cache.snapshot() as snapshot:
+        assert snapshot.head is None
+
+
+# Turns
+
+
+async def test_only_one_has_the_turn_to_commit(cache: Cache, database_url: str) -> None:
+    order: list[str] = []
+    async with Database(database_url, timeout=10) as database:
+        other = Cache(database, "ours")
+
+        async def take() -> None:
+            async with other.turn_to_commit():
+                order.append("second")
+
+        async with cache.turn_to_commit():
+            second = asyncio.create_task(take())
+            await asyncio.sleep(0.1)
+            order.append("first")
+        await second
+    assert order == ["first", "second"]
+
+
+async def test_who_gets_no_turn_in_time_goes_on_without(database_url: str) -> None:
+    async with (
+        Database(database_url, timeout=0.2) as database,
+        Cache(database, "ours").turn_to_commit(),
+        Cache(database, "ours").turn_to_commit(),
+    ):
+        assert not database.is_down
+
+
+async def test_without_a_server_nobody_needs_a_turn(mortal: Cache, server: Postgres) -> None:
+    await server.kill()
+    done = False
+    async with mortal.turn_to_commit():
+        done = True
+    assert done
+
+
+async def test_what_fails_during_a_turn_is_not_hidden_and_ends_it(cache: Cache) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with cache.turn_to_commit():
+            raise ZeroDivisionError
+    async with asyncio.timeout(5), cache.turn_to_commit():
+        pass
+
+
 # Failures
 
 

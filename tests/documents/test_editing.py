@@ -4,7 +4,16 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from api.documents import Collection, FieldValue, InvalidDocument, Session, create, edit, parse
+from api.documents import (
+    Collection,
+    FieldValue,
+    InvalidDocument,
+    Session,
+    create,
+    edit,
+    parse,
+    rewrite,
+)
 
 NOON = datetime(2025, 12, 1, 12, 0, tzinfo=UTC)
 
@@ -225,3 +234,27 @@ def test_a_new_document_keeps_the_front_matter_that_it_brings() -> None:
 
 def test_a_new_document_without_fields_is_the_text_itself() -> None:
     assert create(Collection.PROJECTS, "text", {}) == "text"
+
+
+# Another text
+
+
+@pytest.mark.parametrize(
+    ("document", "text", "expected"),
+    [
+        ("---\na: 1\n---\nold\n", "new", "---\na: 1\n---\nnew"),
+        ("---\r\na: 1\r\n---\r\nold", "new\n", "---\r\na: 1\r\n---\r\nnew\n"),
+        ("---\na: 1\n---", "new\n", "---\na: 1\n---\nnew\n"),
+        ("---\na: 1\n---\n", "", "---\na: 1\n---\n"),
+        ("---\na: 1 # mine\nx:  [1,2]\n---\n\nold", "Ж\n", "---\na: 1 # mine\nx:  [1,2]\n---\nЖ\n"),
+        ("old", "new", "new"),
+        ("---\na: 1\n---\nold", "---\nb: 2\n---\nnew", "---\nb: 2\n---\nnew"),
+        ("---\na: 1\n---\nold", "\ufeff---\nb: 2\n---\nnew", "\ufeff---\nb: 2\n---\nnew"),
+        ("\ufeff---\na: 1\n---\nold", "new", "\ufeff---\na: 1\n---\nnew"),
+        ("---\na: [\n---\nold", "---\na: []\n---\nnew", "---\na: []\n---\nnew"),
+    ],
+)
+def test_a_new_text_goes_below_the_front_matter_unless_it_brings_its_own(
+    document: str, text: str, expected: str
+) -> None:
+    assert rewrite(document, text) == expected

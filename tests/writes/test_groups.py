@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Mapping
 
 import pytest
 
@@ -37,7 +38,7 @@ def far(system: System) -> System:
     return system
 
 
-async def in_one_group(system: System, *writes: tuple[str, dict[str, object]]) -> list[Answer]:
+async def in_one_group(system: System, *writes: tuple[str, Mapping[str, object]]) -> list[Answer]:
     """Send writes while another one is on its way; they are queued in this order."""
     busy = system.github.faults.add(Fault(kind="latency", operation="mutation", ms=400))
     first = asyncio.create_task(attempt(system, "updateSession", id=SYNC_RU, status="busy"))

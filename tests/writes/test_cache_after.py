@@ -1,0 +1,215 @@
+"""After the commit comes the cache. When that fails, nobody is served the old as if it were new."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from api.cache.migrate import migrate
+from sandbox.github import Fault, GitHub
+from sandbox.postgres import UNSAFE_BUT_QUICK, Postgres, processes_in
+from tests.clone import Clone
+from tests.sync.oracle import assert_equals_master
+from tests.system import System, running
+from tests.writes.asking import (
+    DRILL,
+    ROOM,
+    SEEDS,
+    at_master,
+    cached_head,
+    commit_documents,
+    write,
+)
+
+READ = """
+query Read($id: ID!, $atLeast: GitObjectID) {
+  project(id: $id, atLeast: $atLeast) { status provenance { source commit stale fallback } }
+}
+"""
+QUICK = {"DATABASE_TIMEOUT_SECONDS": "0.3"}
+
+
+@pytest.fixture
+async def postgres(tmp_path: Path) -> AsyncIterator[Postgres]:
+    """A PostgreSQL that may be killed or frozen."""
+    async with Postgres(tmp_path / "postgres", settings=UNSAFE_BUT_QUICK) as server:
+        await migrate(server.url)
+        yield server
+
+
+@pytest.fixture
+async def system(github: GitHub, postgres: Postgres) -> AsyncIterator[System]:
+    async with running(github, postgres.url, QUICK) as gateway:
+        await gateway.sync()
+        yield gateway
+
+
+@pytest.fixture
+async def other(github: GitHub, postgres: Postgres, system: System) -> AsyncIterator[System]:
+    """A second process on the same cache, which `system` filled."""
+    del system
+    async with running(github, postgres.url, QUICK) as gateway:
+        yield gateway
+
+
+@contextmanager
+def frozen(postgres: Postgres) -> Iterator[None]:
+    """No answer from any process of PostgreSQL."""
+    pids = processes_in(postgres.cluster)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def project(system: System, **variables: object) -> dict[str, Any]:
+    answer = await system.ask(READ, id=ROOM, **variables)
+    assert answer.errors == []
+    read: dict[str, Any] = answer.data["project"]
+    return read
+
+
+async def until_cached(system: System, status: str) -> None:
+    """Until a plain read comes from the cache, with what was written."""
+    for _ in range(1_000):
+        read = await project(system)
+        assert (read["status"], read["provenance"]["stale"]) == (status, False)
+        if read["provenance"]["source"] == "CACHE":
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the cache was not repaired")
+
+
+async def test_without_postgresql_every_mutation_is_saved_and_deferred(
+    system: System, postgres: Postgres
+) -> None:
+    await postgres.kill()
+
+    updated = await write(system, "updateProject", id=ROOM, status="resting")
+    deleted = await write(system, "deletePriority", id=SEEDS)
+    committed = await commit_documents(system, {"rename": {"id": DRILL, "path": "autosaves/d.md"}})
+
+    assert updated["cache"] == deleted["cache"] == "DEFERRED"
+    assert committed.data["commitDocuments"]["cache"] == "DEFERRED"
+    assert updated["project"]["status"] == "resting"
+    assert b"status: resting" in at_master(system, ROOM)
+    read = await project(system)
+    assert (read["status"], read["provenance"]["fallback"]) == ("resting", "CACHE_UNAVAILABLE")
+
+
+async def test_a_deferred_write_is_repaired_when_postgresql_is_back(
+    system: System, postgres: Postgres, github: GitHub
+) -> None:
+    await postgres.kill()
+    written = await write(system, "updateProject", id=ROOM, status="resting")
+
+    await postgres.start()
+
+    assert written["cache"] == "DEFERRED"
+    await until_cached(system, "resting")
+    await assert_equals_master(system.parts.gateway.cache, github.path, system.parts.gateway.layout)
+
+
+async def test_a_deferred_write_is_repaired_although_nobody_reads(
+    system: System, other: System, postgres: Postgres
+) -> None:
+    await postgres.kill()
+    await write(system, "updateProject", id=ROOM, status="resting")
+    await postgres.start()
+
+    for _ in range(1_000):
+        if not other.parts.gateway.cache.database.is_down:
+            async with other.parts.gateway.cache.snapshot() as snapshot:
+                if snapshot.head and snapshot.head.commit == system.github.head:
+                    break
+        await asyncio.sleep(0.01)
+
+    assert await cached_head(other) == system.github.head
+    assert (await project(other))["status"] == "resting"
+
+
+async def test_a_deferred_write_is_read_at_once_with_at_least_by_everybody(
+    system: System, other: System, postgres: Postgres
+) -> None:
+    with frozen(postgres):
+        written = await write(system, "updateProject", id=ROOM, status="resting")
+
+    assert written["cache"] == "DEFERRED"
+    for one in (other, system):
+        read = await project(one, atLeast=written["commit"]["oid"])
+        assert (read["status"], read["provenance"]["stale"]) == ("resting", False)
+
+
+async def test_a_frozen_postgresql_costs_a_write_its_deadline_and_no_more(
+    system: System, postgres: Postgres
+) -> None:
+    with frozen(postgres):
+        first = await write(system, "updateProject", id=ROOM, status="one")
+        second = await write(system, "updateProject", id=ROOM, rank=9)
+
+    assert first["cache"] == second["cache"] == "DEFERRED"
+    assert (second["project"]["status"], second["project"]["rank"]) == ("one", 9)
+    await until_cached(system, "one")
+
+
+async def test_rows_that_somebody_locks_defer_the_cache_and_not_the_write(
+    system: System, postgres: Postgres
+) -> None:
+    connection = await asyncpg.connect(postgres.url)
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE projects IN ACCESS EXCLUSIVE MODE")
+            written = await write(system, "createProject", name="N", markdown="x")
+    finally:
+        await connection.close()
+
+    assert written["cache"] == "DEFERRED"
+    await until_cached(system, "active")
+
+
+async def test_after_a_deferred_write_no_process_serves_the_old_as_fresh(
+    system: System, other: System, clone: Clone, github: GitHub
+) -> None:
+    """The cache was behind when the write landed, so that it could not take it over."""
+    clone.push({"autosaves/pushed.md": "# Pushed\n"})
+    github.faults.add(Fault(kind="bad_gateway", operation_name="Trees", count=2))  # fails a sync
+
+    written = await write(system, "updateProject", id=ROOM, status="resting")
+
+    assert written["cache"] == "DEFERRED"
+    for one in (system, other):
+        for _ in range(50):
+            if one.parts.gateway.is_outdated(await _head(one)):
+                break
+            await asyncio.sleep(0.01)
+        assert (await project(one))["status"] == "resting"
+    await until_cached(system, "resting")
+    await until_cached(other, "resting")
+
+
+async def test_when_github_is_gone_after_a_deferred_write_the_cache_is_called_stale(
+    system: System, postgres: Postgres, github: GitHub
+) -> None:
+    with frozen(postgres):
+        await write(system, "updateProject", id=ROOM, status="resting")
+    github.faults.add(Fault(kind="dropped", count=None))
+    while system.parts.gateway.cache.database.is_down:  # noqa: ASYNC110  # it has no event
+        await asyncio.sleep(0.01)
+
+    read = await project(system)
+
+    assert (read["status"], read["provenance"]["stale"]) == ("active", True)
+
+
+async def _head(system: System) -> Any:
+    async with system.parts.gateway.cache.snapshot() as snapshot:
+        return snapshot.head
