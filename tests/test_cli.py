@@ -121,7 +121,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
     for name, field in Settings.model_fields.items():
         assert f"`{name.upper()}`" in table
         default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
-        if default is not None and not field.is_required():
+        if default and not field.is_required():
             assert (
                 f"`{default:g}`" in table if isinstance(default, float) else str(default) in table
             )
