@@ -111,13 +111,14 @@ def check(history: History, attempts: Sequence[Attempt]) -> None:
         for token in tokens:
             assert token not in landed, f"{token} is in the history twice"
             landed[token] = place
-        try:
-            _check_commit(history, place, [by_token[token] for token in tokens])
-        except AssertionError as broken:
-            broken.add_note(f"{history.commits[place]}: {[by_token[token] for token in tokens]}")
-            raise
+        if tokens:
+            _check_carried_out(history, [by_token[token] for token in tokens], place - 1, place)
     for attempt in attempts:
-        _check_answers(history, attempt, landed.get(attempt.token))
+        try:
+            _check_answers(history, attempt, landed.get(attempt.token))
+        except AssertionError as broken:
+            broken.add_note(f"{attempt}")
+            raise
 
 
 def _check_answers(history: History, attempt: Attempt, landed: int | None) -> None:
@@ -125,23 +126,13 @@ def _check_answers(history: History, attempt: Attempt, landed: int | None) -> No
         assert landed is None, f"{attempt.token} was refused, and saved"
     for commit in attempt.commits:
         assert commit in history.place, f"{attempt.token} was acknowledged in {commit}, and is lost"
-        if landed is None:
-            _check_unchanged(history, attempt, history.place[commit])
+        if landed is None:  # there was nothing to change
+            _check_carried_out(history, [attempt], history.place[commit], history.place[commit])
         else:
             assert history.commits[landed] == commit, f"{attempt.token} is in another commit"
     for answer in attempt.answers:
         if answer.code in {"CONFLICT", "NOT_FOUND"}:
             _check_refusal(history, attempt, answer)
-
-
-def _check_unchanged(history: History, attempt: Attempt, place: int) -> None:
-    """No commit was made, because there was nothing to change."""
-    for step in attempt.steps:
-        assert step.kind == "update", f"{attempt.token} is acknowledged, and in no commit"
-        assert step.path is not None
-        metadata, body = history.model(place, step.path)
-        assert all(metadata.get(name) == value for name, value in step.fields.items())
-        assert step.text is None or body == step.text
 
 
 def _check_refusal(history: History, attempt: Attempt, answer: Answer) -> None:
@@ -160,23 +151,29 @@ def _check_refusal(history: History, attempt: Attempt, answer: Answer) -> None:
         assert told["currentRevision"] != step.expected, f"{path} was as expected"
 
 
-def _check_commit(history: History, place: int, attempts: Sequence[Attempt]) -> None:
-    """A commit holds what its writes asked for, done to its parent one by one, and nothing else."""
-    if not attempts:
-        return
-    before, after = history.trees[place - 1], history.trees[place]
+def _check_carried_out(history: History, attempts: Sequence[Attempt], old: int, new: int) -> None:
+    """From one place to another is what these asked for, done one by one, and nothing else."""
+    try:
+        _check_steps(history, attempts, old, new)
+    except AssertionError as broken:
+        broken.add_note(f"{history.commits[new]}: {attempts}")
+        raise
+
+
+def _check_steps(history: History, attempts: Sequence[Attempt], old: int, new: int) -> None:
+    before, after = history.trees[old], history.trees[new]
     docs: dict[str, tuple[dict[str, Json], str]] = {}
     touched: set[str] = set()
     gone: set[str] = set()
 
     def doc(path: str) -> tuple[dict[str, Json], str]:
         assert path in docs or (path in before and path not in gone), f"{path} was not there"
-        return docs.get(path) or history.model(place - 1, path)
+        return docs.get(path) or history.model(old, path)
 
     for attempt in attempts:
         mine = set(touched)
         for step in attempt.steps:
-            path = step.path or _chosen(history, place, step)
+            path = step.path or _chosen(history, new, step)
             if step.expected:
                 assert before.get(path) == step.expected, f"{path} was not as {attempt.token} minds"
                 assert path not in mine, f"{path} was changed before, in the same commit"
@@ -186,8 +183,7 @@ def _check_commit(history: History, place: int, attempts: Sequence[Attempt]) -> 
                 docs[path] = (_changed({"title": "Title"}, step), step.text or "")
             elif step.kind == "update":
                 metadata, body = doc(path)
-                new = body if step.text is None else step.text
-                docs[path] = (_changed(metadata, step), new)
+                docs[path] = (_changed(metadata, step), body if step.text is None else step.text)
             else:
                 there = doc(path)
                 docs.pop(path, None)
@@ -206,7 +202,7 @@ def _check_commit(history: History, place: int, attempts: Sequence[Attempt]) -> 
     }, "another document was changed as well"
     assert {path for path in touched if path in after} == set(docs)
     for path, (metadata, body) in docs.items():
-        found, text = history.model(place, path)
+        found, text = history.model(new, path)
         found.pop("occurred_at", None)
         metadata.pop("occurred_at", None)
         assert found == metadata, f"{path} says something else than was asked for"
