@@ -12,7 +12,7 @@ up: $(READY) assets
 	@$(BIN)/annoris up $(UP)
 
 test: $(READY) assets
-	$(BIN)/pytest $(TEST)
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal $(TEST)
 
 # What has to hold besides the tests. `make format` mends the first two.
 check: $(READY)

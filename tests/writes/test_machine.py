@@ -485,18 +485,22 @@ mutation($operations: [DocumentOperation!]!, $message: String, $idempotencyKey: 
 
 @pytest.mark.timeout(14_400 if DEEP else 900)
 def test_whatever_fails_no_write_is_lost_doubled_or_overwritten(everything: Everything) -> None:
-    run_state_machine_as_test(
-        seed(SEED)(Writes),
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            # What runs at once never runs the same way twice: less of it may not fail at all.
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    try:
+        run_state_machine_as_test(
+            seed(SEED)(Writes),
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=STEPS,
+                deadline=None,
+                database=None,
+                # What runs at once never runs the same way twice: less of it may not fail at all.
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    except BaseException as error:
+        error.add_note(f"WRITES_SEED={SEED}")
+        raise
     print(f"seed {SEED}: {everything.steps} steps, {everything.told}")  # noqa: T201
     assert everything.steps > (20_000 if DEEP else 1_000)
     assert everything.told["done"] > (2_000 if DEEP else 100)
