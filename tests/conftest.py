@@ -104,6 +104,14 @@ def database_url(postgres_server: Postgres, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
+async def postgres(tmp_path: Path) -> AsyncIterator[Postgres]:
+    """A PostgreSQL of one's own that may be killed or frozen, with our tables and no rows."""
+    async with Postgres(tmp_path / "postgres", settings=UNSAFE_BUT_QUICK) as server:
+        await migrate(server.url)
+        yield server
+
+
+@pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A bare repository with the sample documents."""
     target = tmp_path / "repository.git"

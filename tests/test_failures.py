@@ -1,13 +1,11 @@
 """The failure table: which store may fail, and what the answers say then."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from api.cache.migrate import migrate
 from sandbox.github import GitHub
-from sandbox.postgres import UNSAFE_BUT_QUICK, Postgres
+from sandbox.postgres import Postgres
 from tests.clone import git
 from tests.system import System, running
 
@@ -23,14 +21,6 @@ query List($consistency: Consistency! = CACHE, $maxStaleness: Int) {
 CREATE = """
 mutation { createSession(input: {title: "T", markdown: "x"}) { commit { oid } cache } }
 """
-
-
-@pytest.fixture
-async def postgres(tmp_path: Path) -> AsyncIterator[Postgres]:
-    """A PostgreSQL that may be killed."""
-    async with Postgres(tmp_path / "postgres", settings=UNSAFE_BUT_QUICK) as server:
-        await migrate(server.url)
-        yield server
 
 
 @pytest.fixture

@@ -1,23 +1,21 @@
 """One operation: whatever happens in the middle of it, its answer is true for one commit."""
 
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 
 import asyncpg
 import pytest
 
 from api.cache.cache import Snapshot
-from api.cache.migrate import migrate
 from api.documents import Collection
 from api.documents.listing import Listing, Order, Page, Where, Window
 from api.gateway.gateway import Operation
 from api.gateway.provenance import Consistency, FallbackReason, Source
 from sandbox.github import Fault, GitHub
-from sandbox.postgres import UNSAFE_BUT_QUICK, Postgres, processes_in
+from sandbox.postgres import Postgres
 from tests.clone import Clone, git
+from tests.freezing import frozen
 from tests.system import System, running
 
 DRILL = "autosaves/2026/11/autosave_2026-11-17_outage-drill.md"
@@ -31,19 +29,6 @@ query Everything($consistency: Consistency! = CACHE, $maxStaleness: Int) {
   }
 }
 """
-
-
-@pytest.fixture
-async def postgres(tmp_path: Path) -> AsyncIterator[Postgres]:
-    """A PostgreSQL that may be killed or frozen."""
-    async with Postgres(tmp_path / "postgres", settings=UNSAFE_BUT_QUICK) as server:
-        await migrate(server.url)
-        yield server
-
-
-def send_all(postgres: Postgres, number: signal.Signals) -> None:
-    for pid in processes_in(postgres.cluster):
-        os.kill(pid, number)
 
 
 async def make_cold(database_url: str, *paths: str) -> None:
@@ -73,7 +58,7 @@ async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
 async def test_postgresql_may_fail_between_a_list_and_what_hangs_on_it(
     github: GitHub, postgres: Postgres, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
-    pages = Snapshot.pages
+    pages, failing = Snapshot.pages, ExitStack()
 
     async def fail_after(self: Snapshot, asked: Sequence[tuple[Listing, Window]]) -> Sequence[Page]:
         found = await pages(self, asked)
@@ -81,7 +66,7 @@ async def test_postgresql_may_fail_between_a_list_and_what_hangs_on_it(
         if failure == "kill":
             await postgres.kill()
         else:
-            send_all(postgres, signal.SIGSTOP)
+            failing.enter_context(frozen(postgres))
         return found
 
     async with running(github, postgres.url, {"DATABASE_TIMEOUT_SECONDS": "0.5"}) as system:
@@ -89,10 +74,9 @@ async def test_postgresql_may_fail_between_a_list_and_what_hangs_on_it(
         before = (await system.ask(EVERYTHING)).data["sessions"]
         monkeypatch.setattr(Snapshot, "pages", fail_after)
 
-        answer = await system.ask(EVERYTHING)
+        with failing:
+            answer = await system.ask(EVERYTHING)
 
-        if failure == "freeze":
-            send_all(postgres, signal.SIGCONT)
         assert answer.errors == []
         assert answer.data["sessions"]["nodes"] == before["nodes"]
         assert answer.data["sessions"]["totalCount"] == before["totalCount"]

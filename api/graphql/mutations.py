@@ -19,6 +19,8 @@ from api.graphql.inputs import (
     CreateSessionInput,
     DeleteDocumentInput,
     DocumentOperation,
+    New,
+    Patch,
     Said,
     UpdatePriorityInput,
     UpdateProjectInput,
@@ -97,56 +99,36 @@ class Mutation:
     async def create_session(
         self, info: Info, input: Annotated[CreateSessionInput, strawberry.argument()]
     ) -> SessionPayload:
-        written = await _write(info, input, input.change())
-        return SessionPayload(
-            session=_node(info, written, Session),
-            commit=Commit.of(info, written),
-            cache=written.cache,
-        )
+        node, commit, cache = await _saved(info, input, Session)
+        return SessionPayload(session=node, commit=commit, cache=cache)
 
     @strawberry.mutation(description="Save a new project.")
     async def create_project(
         self, info: Info, input: Annotated[CreateProjectInput, strawberry.argument()]
     ) -> ProjectPayload:
-        written = await _write(info, input, input.change())
-        return ProjectPayload(
-            project=_node(info, written, Project),
-            commit=Commit.of(info, written),
-            cache=written.cache,
-        )
+        node, commit, cache = await _saved(info, input, Project)
+        return ProjectPayload(project=node, commit=commit, cache=cache)
 
     @strawberry.mutation(description="Save a new priority.")
     async def create_priority(
         self, info: Info, input: Annotated[CreatePriorityInput, strawberry.argument()]
     ) -> PriorityPayload:
-        written = await _write(info, input, input.change())
-        return PriorityPayload(
-            priority=_node(info, written, Priority),
-            commit=Commit.of(info, written),
-            cache=written.cache,
-        )
+        node, commit, cache = await _saved(info, input, Priority)
+        return PriorityPayload(priority=node, commit=commit, cache=cache)
 
     @strawberry.mutation(description="Change a session. What would change nothing makes no commit.")
     async def update_session(
         self, info: Info, input: Annotated[UpdateSessionInput, strawberry.argument()]
     ) -> SessionPayload:
-        written = await _write(info, input, input.change())
-        return SessionPayload(
-            session=_node(info, written, Session),
-            commit=Commit.of(info, written),
-            cache=written.cache,
-        )
+        node, commit, cache = await _saved(info, input, Session)
+        return SessionPayload(session=node, commit=commit, cache=cache)
 
     @strawberry.mutation(description="Change a project. What would change nothing makes no commit.")
     async def update_project(
         self, info: Info, input: Annotated[UpdateProjectInput, strawberry.argument()]
     ) -> ProjectPayload:
-        written = await _write(info, input, input.change())
-        return ProjectPayload(
-            project=_node(info, written, Project),
-            commit=Commit.of(info, written),
-            cache=written.cache,
-        )
+        node, commit, cache = await _saved(info, input, Project)
+        return ProjectPayload(project=node, commit=commit, cache=cache)
 
     @strawberry.mutation(
         description="Change a priority. What would change nothing makes no commit."
@@ -154,12 +136,8 @@ class Mutation:
     async def update_priority(
         self, info: Info, input: Annotated[UpdatePriorityInput, strawberry.argument()]
     ) -> PriorityPayload:
-        written = await _write(info, input, input.change())
-        return PriorityPayload(
-            priority=_node(info, written, Priority),
-            commit=Commit.of(info, written),
-            cache=written.cache,
-        )
+        node, commit, cache = await _saved(info, input, Priority)
+        return PriorityPayload(priority=node, commit=commit, cache=cache)
 
     @strawberry.mutation(description="Delete a session.")
     async def delete_session(
@@ -220,14 +198,15 @@ async def _delete(info: Info, input: DeleteDocumentInput, collection: Collection
     return DeletePayload(id=input.id, commit=Commit.of(info, written), cache=written.cache)
 
 
-def _node(info: Info, written: Written, kind: type[N]) -> N:
+async def _saved(info: Info, input: New | Patch, kind: type[N]) -> tuple[N, Commit, CacheOutcome]:
+    written = await _write(info, input, input.change())
     [item] = written.items
     node = document(_seen(info, written, item)) if item else None
     if not isinstance(node, kind):
         raise NotFound(
             f"It was saved in the commit {written.commit}, but the document is not there any more."
         )
-    return node
+    return node, Commit.of(info, written), written.cache
 
 
 def _seen(info: Info, written: Written, item: Indexed) -> Seen:

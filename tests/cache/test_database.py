@@ -4,12 +4,11 @@ Everything bounded, every failure CacheUnavailable, and never a connection lost 
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import asyncpg
@@ -19,6 +18,7 @@ from sqlalchemy import text
 from api.cache.database import CacheUnavailable, Connection, Database
 from sandbox.postgres import Postgres, processes_in
 from tests.cache.waiting import until
+from tests.freezing import frozen
 
 POOL = 10
 ONE = text("SELECT 1 AS one")
@@ -53,20 +53,6 @@ async def is_whole(database: Database) -> bool:
             connection = await stack.enter_async_context(database.transaction())
             pids.add(await backend(connection))
     return len(pids) == POOL
-
-
-@contextlib.contextmanager
-def frozen(server: Postgres) -> Iterator[None]:
-    """Every process of the server stopped: connections are accepted by the kernel, and hang."""
-    pids = processes_in(server.cluster)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture

@@ -1,20 +1,16 @@
 """After the commit comes the cache. When that fails, nobody is served the old as if it were new."""
 
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
 
-from api.cache.migrate import migrate
 from sandbox.github import Fault, GitHub
-from sandbox.postgres import UNSAFE_BUT_QUICK, Postgres, processes_in
+from sandbox.postgres import Postgres
 from tests.clone import Clone
+from tests.freezing import frozen
 from tests.sync.oracle import assert_equals_master
 from tests.system import System, running
 from tests.writes.asking import (
@@ -36,14 +32,6 @@ QUICK = {"DATABASE_TIMEOUT_SECONDS": "0.3"}
 
 
 @pytest.fixture
-async def postgres(tmp_path: Path) -> AsyncIterator[Postgres]:
-    """A PostgreSQL that may be killed or frozen."""
-    async with Postgres(tmp_path / "postgres", settings=UNSAFE_BUT_QUICK) as server:
-        await migrate(server.url)
-        yield server
-
-
-@pytest.fixture
 async def system(github: GitHub, postgres: Postgres) -> AsyncIterator[System]:
     async with running(github, postgres.url, QUICK) as gateway:
         await gateway.sync()
@@ -56,19 +44,6 @@ async def other(github: GitHub, postgres: Postgres, system: System) -> AsyncIter
     del system
     async with running(github, postgres.url, QUICK) as gateway:
         yield gateway
-
-
-@contextmanager
-def frozen(postgres: Postgres) -> Iterator[None]:
-    """No answer from any process of PostgreSQL."""
-    pids = processes_in(postgres.cluster)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 async def project(system: System, **variables: object) -> dict[str, Any]:
