@@ -138,6 +138,36 @@ class DirectoryRow(Table, table=True):
     tree: str = Field(sa_type=Plain)
 
 
+class KeyedHistoryRow(Table, table=True):
+    """What `keyed_writes` is complete for: the last days of the history of `head`. One row or none.
+
+    A `generation` ends when the rows are written anew. `version` grows with every change.
+    """
+
+    __tablename__: ClassVar[str] = "keyed_history"
+
+    id: int = Field(default=1, primary_key=True)
+    origin: str = Field(sa_type=Plain)
+    generation: str = Field(sa_type=Plain)
+    version: int = Field(sa_type=BigInteger)
+    head: str = Field(sa_type=Plain)
+
+
+class KeyedWriteRow(Table, table=True):
+    """A write with an idempotency key, as its commit tells of it. Digests only."""
+
+    __tablename__: ClassVar[str] = "keyed_writes"
+
+    key: str = Field(primary_key=True, sa_type=Plain)
+    content: str = Field(sa_type=Plain)
+    write_id: str = Field(sa_type=Plain)
+    chosen: list[str] = Field(sa_type=ARRAY(Plain))
+    commit: str = Field(sa_type=Plain)
+    parent: str = Field(sa_type=Plain)
+    tree: str | None = Field(default=None, sa_type=Plain)
+    committed_at: datetime = Field(sa_type=Moment)
+
+
 class SyncRow(Table, table=True):
     """The log of syncs, health checks and retention runs that did or tried something."""
 

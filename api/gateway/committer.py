@@ -27,13 +27,14 @@ from api.gateway.errors import (
 )
 from api.gateway.gateway import Gateway
 from api.gateway.ground import Ground, cached_ground, learn, master_ground
+from api.gateway.keys import Keys
 from api.gateway.pace import Pace
 from api.gateway.planning import Lacking, Plan, Write, plan
 from api.gateway.settling import Landing, directories_of, repeated, take_over, unchanged
 from api.master import errors as master
 from api.master.committing import Change, commit
 from api.master.errors import HeadMoved, MasterError
-from api.master.ledger import Landed, Ledger
+from api.master.ledger import Landed
 from api.master.messages import compose, records
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Committer:
     def __init__(self, gateway: Gateway, *, max_bytes: int) -> None:
         self._gateway = gateway
         self._max_bytes = max_bytes
-        self._ledger = Ledger(gateway.master)
+        self._keys = Keys(gateway)
         self._pace = Pace()
         self._queue: list[_Waiting] = []
         self._arrived = asyncio.Event()
@@ -212,7 +213,7 @@ class Committer:
         if not keys:
             return pending
         try:
-            landed = await self._ledger.find(keys, head)
+            landed = await self._keys.find(keys, head)
         except master.RateLimited:
             raise
         except MasterError as error:  # those without a key are none the worse for it
@@ -279,7 +280,7 @@ class Committer:
             raise
         for each in made:
             each.is_saved = True
-        self._ledger.remember(done, records(f"{headline}\n\n{body}"))
+        self._keys.remember(done, records(f"{headline}\n\n{body}"))
         return await take_over(gateway, draft, done, sent_at)
 
     def _settle(

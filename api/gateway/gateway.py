@@ -73,9 +73,9 @@ class Gateway:
 
     def request_sync(self) -> None:
         """Have the cache brought up to date soon: by the worker, or here if it cannot be rung."""
-        self._tidy(self._sync())
+        self.tidy(self._sync())
 
-    def _tidy(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    def tidy(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run work that the next sync would do as well: the end of the process does not wait."""
         return _run(work, self._tidying)
 
@@ -99,7 +99,7 @@ class Gateway:
         self.outdated_at = datetime.now(UTC)
         self.start(self._spread())
         if self._repairing is None or self._repairing.done():
-            self._repairing = self._tidy(self._repair())
+            self._repairing = self.tidy(self._repair())
 
     def is_outdated(self, head: CachedHead) -> bool:
         """Whether the master is known to have moved on since the cache's head was seen there."""
@@ -133,7 +133,7 @@ class Gateway:
 
     def keep(self, bodies: Mapping[str, tuple[str, str]]) -> None:
         """Keep cold bodies that were read, when there is time."""
-        self._tidy(self._keep(bodies))
+        self.tidy(self._keep(bodies))
 
     async def _keep(self, bodies: Mapping[str, tuple[str, str]]) -> None:
         try:

@@ -24,6 +24,15 @@ class Landed:
     commit: Commit
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """Writes that are new in the history of `head`. `anew`: what was known before is not in it."""
+
+    head: str
+    landed: Sequence[Landed]
+    anew: bool
+
+
 @dataclass(slots=True)
 class _Walk:
     """A walk back from `newest` that has come as far as `cursor` in the history of `within`."""
@@ -43,12 +52,32 @@ class Ledger:
 
     def __init__(self, master: Master, *, days: float = 8) -> None:
         self._master = master
-        self._age = timedelta(days=days)
+        self.age = timedelta(days=days)
         self._head: str | None = None  # all of its history is known
         self._landed: dict[str, Landed] = {}
         self._broken_off: _Walk | None = None
         self._tidied_at = datetime.now(UTC)
         self._turn = asyncio.Lock()
+        self._new: list[Landed] = []
+        self._pages, self._is_anew = 0, False
+
+    def resume(self, head: str, landed: Iterable[Landed]) -> None:
+        """Begin with what was known of the history of `head` before."""
+        self._head = head
+        self._take(landed)
+        self._new.clear()
+
+    def known(self) -> tuple[str, list[Landed]] | None:
+        """The head whose history is known, and all of these writes in it."""
+        return (self._head, list(self._landed.values())) if self._head else None
+
+    def news(self) -> News | None:
+        """What has become known since this was asked last, if it is worth being kept."""
+        if self._head is None or not (self._new or self._is_anew or self._pages > 1):
+            return None
+        news = News(self._head, self._new, self._is_anew)
+        self._new, self._pages, self._is_anew = [], 0, False
+        return news
 
     async def find(self, keys: Iterable[str], head: str) -> dict[str, Landed]:
         """Those of these keys that are in the history of `head`; the first use of each.
@@ -79,6 +108,7 @@ class Ledger:
                 walk.within, walk.cursor = earlier.within, earlier.cursor
                 earlier = None
             page, walk.cursor = read_page(await self._page(walk))
+            self._pages += 1
             known = next((i for i, node in enumerate(page) if node.oid == self._head), None)
             older = earlier.newest if earlier else None
             joined = next((i for i, node in enumerate(page) if node.oid == older), None)
@@ -90,6 +120,7 @@ class Ledger:
                 walk.within, walk.cursor = older, None
             elif walk.cursor is None:
                 self._landed.clear()  # what was known is not in this history
+                self._new, self._is_anew = [], True
                 break
             self._broken_off = walk
         self._head, self._broken_off = head, None
@@ -99,7 +130,7 @@ class Ledger:
         variables: dict[str, Json] = {
             "oid": walk.within,
             "after": walk.cursor,
-            "since": (datetime.now(UTC) - self._age).isoformat(),
+            "since": (datetime.now(UTC) - self.age).isoformat(),
         }
         for pause in (*PAUSES, None):
             commit = (await self._master.read(operations.HISTORY_OF, variables)).get("object")
@@ -111,13 +142,14 @@ class Ledger:
 
     def _take(self, oldest_first: Iterable[Landed]) -> None:
         for landed in oldest_first:
-            if landed.record.key:
-                self._landed.setdefault(landed.record.key.key, landed)
+            if landed.record.key and landed.record.key.key not in self._landed:
+                self._landed[landed.record.key.key] = landed
+                self._new.append(landed)
 
     def _tidy(self) -> None:
         now = datetime.now(UTC)
         if now - self._tidied_at > _TIDYING:
-            edge = now - self._age
+            edge = now - self.age
             self._landed = {k: v for k, v in self._landed.items() if v.commit.committed_at > edge}
             self._tidied_at = now
 

@@ -8,6 +8,7 @@ import pytest
 
 from sandbox.github import Fault, GitHub
 from tests.clone import Clone, git
+from tests.sync.oracle import head_of
 from tests.system import System, running
 from tests.writes.asking import (
     DRILL,
@@ -76,7 +77,7 @@ async def test_a_key_is_good_after_the_cache_was_wiped(
 ) -> None:
     first = await write(other, name, **input, **KEY)
     connection = await asyncpg.connect(database_url)
-    tables = "sessions, projects, priorities, head, applied_commits, directories"
+    tables = "sessions, projects, priorities, head, applied_commits, directories, keyed_history"
     await connection.execute(f"TRUNCATE {tables}")
     await connection.close()
 
@@ -212,3 +213,90 @@ async def test_while_the_history_cannot_be_read_only_writes_with_a_key_fail(
     assert "Nothing was saved" in with_key.errors[0]["message"]
     assert without.errors == []
     assert b"status: active" in at_master(system, ROOM)
+
+
+# The copy in the cache
+
+
+async def until_copied(database_url: str, head: str) -> None:
+    """Until the cache's copy of the keyed writes has come to a commit."""
+    connection = await asyncpg.connect(database_url)
+    for _ in range(1_000):
+        if await connection.fetchval("SELECT head FROM keyed_history") == head:
+            await connection.close()
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the copy was not made")
+
+
+def history_of(system: System, commits: int) -> None:
+    """Commits of others, so many that reading them all takes a while."""
+    stream = b"".join(
+        b"commit refs/heads/main\ncommitter Other <other@example.org> now\ndata 1\n.\n"
+        + (b"from refs/heads/main^0\n" if number == 0 else b"")
+        for number in range(commits)
+    )
+    git(system.github.path, "fast-import", "--quiet", "--date-format=now", stdin=stream)
+
+
+async def test_a_process_that_starts_does_not_read_the_history_again(
+    system: System, other: System, database_url: str
+) -> None:
+    history_of(system, 450)
+    await system.sync()
+    before = system.requests
+    first = await write(system, "updateProject", id=ROOM, status="x", **KEY)
+    await until_copied(database_url, first["commit"]["oid"])
+
+    await write(other, "updatePriority", id=SEEDS, status="x", idempotencyKey="another")
+
+    assert system.requests - before > 5
+    assert other.requests == 1
+    again = await write(other, "updateProject", id=ROOM, status="x", **KEY)
+    assert again["commit"] == first["commit"]
+
+
+async def test_a_long_history_without_keys_is_read_once_as_well(
+    system: System, other: System, database_url: str
+) -> None:
+    history_of(system, 450)
+    await system.sync()
+    refused = await attempt(system, "updateProject", id=ROOM, expectedRevision=NO_OID, **KEY)
+    assert refused.code == "CONFLICT"
+    await until_copied(database_url, head_of(system.github.path))
+
+    await write(other, "updatePriority", id=SEEDS, status="x", idempotencyKey="another")
+
+    assert other.requests == 1
+
+
+async def test_a_copy_of_another_history_is_not_believed(
+    system: System, other: System, clone: Clone, database_url: str
+) -> None:
+    base = head_of(system.github.path)
+    first = await write(system, "updateProject", id=ROOM, status="x", **KEY)
+    await until_copied(database_url, first["commit"]["oid"])
+    git(clone.path, "pull", "--quiet")
+    clone.reset(base)  # as if it had never been
+    clone.push({"autosaves/instead.md": "# Instead\n"})
+    await other.sync()
+
+    again = await write(other, "updateProject", id=ROOM, status="x", **KEY)
+
+    assert again["commit"]["oid"] == system.github.head != first["commit"]["oid"]
+    await until_copied(database_url, head_of(system.github.path))
+
+
+async def test_two_processes_keep_one_copy(
+    system: System, other: System, database_url: str
+) -> None:
+    for number in range(3):
+        for one in (system, other):
+            key = f"{number} {one is other}"
+            await write(one, "createSession", title=key, markdown="x", idempotencyKey=key)
+    await until_copied(database_url, head_of(system.github.path))
+
+    connection = await asyncpg.connect(database_url)
+    copied = await connection.fetchval("SELECT count(*) FROM keyed_writes")
+    await connection.close()
+    assert copied == 6
