@@ -89,6 +89,8 @@ class Gateway:
                 f"{self.url}/graphql", json={"query": query, "variables": variables}
             ) as response:
                 answer = await response.json()
+        except TimeoutError as error:
+            raise AssertionError(f"no answer to {variables}:\n{self.log.read_text()}") from error
         except (aiohttp.ClientError, ConnectionError):
             return LOST
         return Answer(answer.get("data"), answer.get("errors", []))

@@ -98,6 +98,9 @@ def read(content: bytes) -> tuple[dict[str, Json], str]:
     return dict(document.metadata), body_of(content.decode())
 
 
+ByToken = Mapping[str, Attempt]
+
+
 def _tokens(message: str) -> list[str]:
     """The writes that a commit lists, in their order."""
     return re.findall(r"^(?:\* )?(token-\d+)$", message, re.MULTILINE)
@@ -112,22 +115,24 @@ def check(history: History, attempts: Sequence[Attempt]) -> None:
             assert token not in landed, f"{token} is in the history twice"
             landed[token] = place
         if tokens:
-            _check_carried_out(history, [by_token[token] for token in tokens], place - 1, place)
+            _check_carried_out(history, [by_token[token] for token in tokens], place)
     for attempt in attempts:
         try:
-            _check_answers(history, attempt, landed.get(attempt.token))
+            _check_answers(history, attempt, landed.get(attempt.token), by_token)
         except AssertionError as broken:
             broken.add_note(f"{attempt}")
             raise
 
 
-def _check_answers(history: History, attempt: Attempt, landed: int | None) -> None:
+def _check_answers(
+    history: History, attempt: Attempt, landed: int | None, by_token: ByToken
+) -> None:
     if attempt.is_certainly_not_saved:
         assert landed is None, f"{attempt.token} was refused, and saved"
     for commit in attempt.commits:
         assert commit in history.place, f"{attempt.token} was acknowledged in {commit}, and is lost"
-        if landed is None:  # there was nothing to change
-            _check_carried_out(history, [attempt], history.place[commit], history.place[commit])
+        if landed is None:
+            _check_unchanged(history, attempt, history.place[commit], by_token)
         else:
             assert history.commits[landed] == commit, f"{attempt.token} is in another commit"
     for answer in attempt.answers:
@@ -151,62 +156,105 @@ def _check_refusal(history: History, attempt: Attempt, answer: Answer) -> None:
         assert told["currentRevision"] != step.expected, f"{path} was as expected"
 
 
-def _check_carried_out(history: History, attempts: Sequence[Attempt], old: int, new: int) -> None:
-    """From one place to another is what these asked for, done one by one, and nothing else."""
+def _check_carried_out(history: History, attempts: Sequence[Attempt], place: int) -> None:
+    """A commit is what its writes asked for, done to its parent one by one, and nothing else."""
+    fold = _Fold(history, place - 1)
     try:
-        _check_steps(history, attempts, old, new)
+        for attempt in attempts:
+            fold.carry_out(attempt, place)
+        fold.check_is_at(place)
     except AssertionError as broken:
-        broken.add_note(f"{history.commits[new]}: {attempts}")
+        broken.add_note(f"{history.commits[place]}: {attempts}")
         raise
 
 
-def _check_steps(history: History, attempts: Sequence[Attempt], old: int, new: int) -> None:
-    before, after = history.trees[old], history.trees[new]
-    docs: dict[str, tuple[dict[str, Json], str]] = {}
-    touched: set[str] = set()
-    gone: set[str] = set()
+def _check_unchanged(history: History, attempt: Attempt, place: int, by_token: ByToken) -> None:
+    """There was nothing to change: at this commit, or on the way to it, before or among others."""
+    if _is_vain(_Fold(history, place), attempt, place):
+        return
+    fold = _Fold(history, place - 1)
+    for other in [by_token[token] for token in history.tokens[place]]:
+        if _is_vain(fold, attempt, place):
+            return
+        fold.carry_out(other, place)
+    raise AssertionError(f"{attempt.token} is acknowledged, and in no commit")
 
-    def doc(path: str) -> tuple[dict[str, Json], str]:
-        assert path in docs or (path in before and path not in gone), f"{path} was not there"
-        return docs.get(path) or history.model(old, path)
 
-    for attempt in attempts:
-        mine = set(touched)
+def _is_vain(fold: "_Fold", attempt: Attempt, place: int) -> bool:
+    after = fold.copied()
+    try:
+        after.carry_out(attempt, place)
+    except AssertionError:
+        return False
+    return all(fold.at(path) == after.at(path) for path in after.touched)
+
+
+Document = tuple[dict[str, Json], str]  # metadata and body
+
+
+class _Fold:
+    """What some writes make of the documents of a commit, as a model that is not the gateway's."""
+
+    def __init__(self, history: History, base: int) -> None:
+        self.history, self.base = history, base
+        self.before = history.trees[base]
+        self.changed: dict[str, Document | None] = {}
+
+    @property
+    def touched(self) -> set[str]:
+        return set(self.changed)
+
+    def copied(self) -> "_Fold":
+        copy = _Fold(self.history, self.base)
+        copy.changed = dict(self.changed)
+        return copy
+
+    def at(self, path: str) -> Document | None:
+        if path in self.changed:
+            return self.changed[path]
+        return self.history.model(self.base, path) if path in self.before else None
+
+    def carry_out(self, attempt: Attempt, place: int) -> None:
+        """Do what was asked for. `place`: where its chosen path is to be found."""
+        by_others = self.touched
         for step in attempt.steps:
-            path = step.path or _chosen(history, new, step)
+            path = step.path or _chosen(self.history, place, step)
+            there = self.at(path)
             if step.expected:
-                assert before.get(path) == step.expected, f"{path} was not as {attempt.token} minds"
-                assert path not in mine, f"{path} was changed before, in the same commit"
+                assert self.before.get(path) == step.expected, f"{path} is not as expected"
+                assert path not in by_others, f"{path} was changed before, in the same commit"
             if step.kind == "create":
-                assert path not in docs, f"{path} was taken"
-                assert path not in before or path in gone, f"{path} was overwritten"
-                docs[path] = (_changed({"title": "Title"}, step), step.text or "")
-            elif step.kind == "update":
-                metadata, body = doc(path)
-                docs[path] = (_changed(metadata, step), body if step.text is None else step.text)
-            else:
-                there = doc(path)
-                docs.pop(path, None)
-                gone.add(path)
-                if step.to:
-                    assert step.to not in docs
-                    assert step.to not in before or step.to in gone
-                    docs[step.to] = there
-                    gone.discard(step.to)
-                    touched.add(step.to)
-            if step.kind in {"create", "update"}:
-                gone.discard(path)
-            touched.add(path)
-    assert {p: o for p, o in after.items() if p not in touched} == {
-        path: oid for path, oid in before.items() if path not in touched
-    }, "another document was changed as well"
-    assert {path for path in touched if path in after} == set(docs)
-    for path, (metadata, body) in docs.items():
-        found, text = history.model(new, path)
-        found.pop("occurred_at", None)
-        metadata.pop("occurred_at", None)
-        assert found == metadata, f"{path} says something else than was asked for"
-        assert text == body, f"{path} has another text than was asked for"
+                assert there is None, f"{path} was overwritten"
+                self.changed[path] = (_changed({"title": "Title"}, step), step.text or "")
+                continue
+            assert there is not None, f"{path} was not there"
+            if step.kind == "update":
+                metadata, body = there
+                text = body if step.text is None else step.text
+                self.changed[path] = (_changed(metadata, step), text)
+                continue
+            self.changed[path] = None
+            if step.to:
+                assert self.at(step.to) is None, f"{step.to} was overwritten"
+                self.changed[step.to] = there
+
+    def check_is_at(self, place: int) -> None:
+        """Whether the commit at this place is what was made here."""
+        after = self.history.trees[place]
+        for path in self.before.keys() | after.keys() | self.touched:
+            if path not in self.changed:
+                assert self.before.get(path) == after.get(path), f"{path} was changed as well"
+                continue
+            found = self.history.model(place, path) if path in after else None
+            assert _timeless(found) == _timeless(self.changed[path]), f"{path} is another"
+
+
+def _timeless(document: Document | None) -> Document | None:
+    """Without the moment of a creation, which the gateway chooses."""
+    if document is None:
+        return None
+    metadata, body = document
+    return {name: said for name, said in metadata.items() if name != "occurred_at"}, body
 
 
 def _changed(metadata: Mapping[str, Json], step: Step) -> dict[str, Json]:
