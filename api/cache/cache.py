@@ -64,6 +64,7 @@ _CHARACTERS_A_STATEMENT = 1_000_000  # of bodies: what a slow server takes withi
 _BODIES_A_STATEMENT = 50  # read at once, each of a few KB and none above the limit of documents
 _BULK_SECONDS = 60.0  # for each statement that may touch every row
 _APPLY_LOCK = 0x616E6E6F  # one change of the index at a time, whoever makes it
+UNKNOWN = ""  # the tree of a directory that has documents, and is to be walked anew
 _COMMIT_LOCK = 0x636F6D6D  # one process at a time commits to the master
 
 
@@ -91,7 +92,7 @@ class Upsert:
 class IndexChange:
     """How the index gets from one head to another.
 
-    `directories`: new tree oids; None where the tree is gone or not known any more.
+    `directories`: new tree oids; None where the tree is gone, UNKNOWN where it is not known.
     `anew`: nothing of the old index stays.
     `forward`: the new head's history contains the old head. Else the ledger begins anew.
     """
@@ -299,7 +300,9 @@ class Cache:
             await connection.run(delete(DirectoryRow))
         elif gone:
             await connection.run(delete(DirectoryRow).where(_among(col(DirectoryRow.path), gone)))
-        trees = ({"path": p, "tree": tree} for p, tree in change.directories.items() if tree)
+        trees = (
+            {"path": p, "tree": tree} for p, tree in change.directories.items() if tree is not None
+        )
         await _upsert(connection, DirectoryRow, trees)
 
     async def _write_head(

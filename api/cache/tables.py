@@ -129,7 +129,8 @@ class AppliedCommitRow(Table, table=True):
 class DirectoryRow(Table, table=True):
     """The tree oid of each directory as of the head. The root's path is the empty string.
 
-    A directory that is not here is walked when the one above it has changed.
+    Every directory is here that has documents in or below it, or it were not noticed when it goes
+    away. The tree is empty where it is not known: then it is walked when the one above has changed.
     """
 
     __tablename__: ClassVar[str] = "directories"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from api.cache.cache import CachedHead, IndexChange
+from api.cache.cache import UNKNOWN, CachedHead, IndexChange
 from api.cache.database import CacheUnavailable
 from api.documents.listing import Indexed
 from api.gateway.changes import CacheOutcome, Delete, Rename, Written
@@ -70,7 +70,7 @@ async def take_over(gateway: Gateway, draft: Plan, done: Commit, sent_at: dateti
     items = {p: item for p, file in added.items() if (item := _item(gateway, p, file))}
     change = IndexChange(
         head=CachedHead(done.oid, sent_at),
-        directories={path: done.oids.get(path) for path in directories_of(draft)} | {"": done.tree},
+        directories=_trees(draft, done) | {"": done.tree},
         upserts=[gateway.reconciler.upsert(item, done.committed_at) for item in items.values()],
         removals=draft.deletions,
     )
@@ -123,13 +123,28 @@ async def repeated(gateway: Gateway, write: Write, found: Landed) -> Written:
 
 def directories_of(draft: Plan) -> list[str]:
     """The directories above what changed, without the root."""
+    return _above([*draft.additions, *draft.deletions])
+
+
+def _above(paths: Iterable[str]) -> list[str]:
     above = {
         str(parent): None
-        for path in [*draft.additions, *draft.deletions]
+        for path in paths
         for parent in PurePosixPath(path).parents
         if str(parent) != "."
     }
     return list(above)
+
+
+def _trees(draft: Plan, done: Commit) -> dict[str, str | None]:
+    """The trees of the directories above what changed, None where they are gone."""
+    directories = directories_of(draft)
+    filled = _above(draft.additions)
+    is_told = any(path in done.oids for path in directories)  # not if the answer was lost
+    return {
+        path: done.oids.get(path, None if is_told and path not in filled else UNKNOWN)
+        for path in directories
+    }
 
 
 async def _applied(gateway: Gateway, change: IndexChange, parent: str) -> bool:

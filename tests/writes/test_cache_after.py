@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from sandbox.github import Fault, GitHub
+from sandbox.github.faults import Kind
 from sandbox.postgres import Postgres
 from tests.clone import Clone
 from tests.freezing import frozen
@@ -169,6 +170,32 @@ async def test_after_a_deferred_write_no_process_serves_the_old_as_fresh(
         assert (await project(one))["status"] == "resting"
     await until_cached(system, "resting")
     await until_cached(other, "resting")
+
+
+@pytest.mark.parametrize("fault", [None, "bad_gateway", "partial"])
+async def test_what_others_do_to_the_directories_of_a_write_is_noticed(
+    system: System, clone: Clone, github: GitHub, fault: Kind | None
+) -> None:
+    """Of a commit whose answer was lost the new trees are not known."""
+    if fault:
+        github.faults.add(Fault(kind=fault, when="after", operation="mutation"))
+    path = "autosaves/far/away/x.md"
+    written = await write(system, "createSession", title="T", markdown="x", path=path)
+    assert written["cache"] == "UPDATED"
+
+    await asyncio.to_thread(clone.push, {path: None})
+    await system.sync()
+
+    await assert_equals_master(system.parts.gateway.cache, github.path, system.parts.gateway.layout)
+
+
+async def test_directories_that_a_write_empties_are_gone(system: System, github: GitHub) -> None:
+    path = "autosaves/far/away/x.md"
+    await write(system, "createSession", title="T", markdown="x", path=path)
+
+    await write(system, "deleteSession", id=path)
+
+    await assert_equals_master(system.parts.gateway.cache, github.path, system.parts.gateway.layout)
 
 
 async def test_when_github_is_gone_after_a_deferred_write_the_cache_is_called_stale(
