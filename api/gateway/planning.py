@@ -5,6 +5,7 @@ for in vain leaves the others as they are.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TypeAlias
@@ -46,11 +47,15 @@ Files: TypeAlias = Mapping[str, File | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """A new document, ready to be saved. A `chosen` path makes way for one that is taken."""
+    """A new document, ready to be saved. A `chosen` path makes way for one that is taken.
+
+    `project`: the path of the project that it says it belongs to.
+    """
 
     path: str
     content: bytes
     chosen: bool
+    project: str | None = None
 
 
 Step: TypeAlias = Addition | Update | Delete | Rename
@@ -70,7 +75,10 @@ class Write:
     @property
     def paths(self) -> frozenset[str]:
         """All paths that it names."""
-        return frozenset(path for step in self.steps for path in _named(step))
+        projects = (_project(step) for step in self.steps)
+        return frozenset(path for step in self.steps for path in _named(step)) | {
+            project for project in projects if project
+        }
 
     @property
     def sources(self) -> frozenset[str]:
@@ -231,7 +239,7 @@ def _applied(write: Write, fold: _Fold) -> tuple[_Fold, Sequence[str | None]]:
     before = dict(fold.changed)
     paths: list[str | None] = []
     for number, step in enumerate(write.steps):
-        try:
+        with _named_if_many(write, number):
             match step:
                 case Addition():
                     paths.append(_add(step, fold))
@@ -243,11 +251,35 @@ def _applied(write: Write, fold: _Fold) -> tuple[_Fold, Sequence[str | None]]:
                     paths.append(None)
                 case Rename():
                     paths.append(_rename(step, fold, before))
-        except GatewayError as error:
-            if len(write.steps) > 1:
-                error.details["operation"] = number
-            raise
+    for number, step in enumerate(write.steps):  # it may come to be by a later step
+        with _named_if_many(write, number):
+            _check_project(step, fold)
     return fold, [path if path and fold.at(path) else None for path in paths]
+
+
+@contextmanager
+def _named_if_many(write: Write, number: int) -> Iterator[None]:
+    """An error of a write with many steps says which of them failed."""
+    try:
+        yield
+    except GatewayError as error:
+        if len(write.steps) > 1:
+            error.details["operation"] = number
+        raise
+
+
+def _check_project(step: Step, fold: _Fold) -> None:
+    project = _project(step)
+    if project and ((found := fold.at(project)) is None or not found.is_document):
+        raise no_project(project)
+
+
+def no_project(path: str) -> BadInput:
+    """What to say when there is no project at the path that a document is to belong to."""
+    return BadInput(
+        f"There is no project {path!r}. `project` is the id of a project, as `projects` lists "
+        "them. Nothing was saved."
+    )
 
 
 def _add(step: Addition, fold: _Fold) -> str:
@@ -397,6 +429,14 @@ def _named(step: Step) -> tuple[str, ...]:
             return ()
         case _:
             return (step.path,)
+
+
+def _project(step: Step) -> str | None:
+    """The path of the project that a document is to belong to."""
+    if isinstance(step, Addition):
+        return step.project
+    project = step.fields.get("project") if isinstance(step, Update) else None
+    return project if isinstance(project, str) else None
 
 
 def _differs(before: _Fold, after: _Fold) -> bool:

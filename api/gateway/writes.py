@@ -5,8 +5,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime
 
@@ -23,11 +22,9 @@ from api.documents import (
 from api.documents.listing import UNSTORABLE
 from api.gateway.changes import Change, Create, Delete, Rename, Request, Update, Written
 from api.gateway.committer import Committer
-from api.gateway.errors import BadInput, LimitExceeded, MasterUnavailable, NotFound, of_read
-from api.gateway.gateway import Gateway, Operation
-from api.gateway.planning import MAX_REQUEST_BYTES, Addition, Step, Write
-from api.gateway.provenance import Consistency
-from api.master.errors import MasterError
+from api.gateway.errors import BadInput, LimitExceeded, NotFound
+from api.gateway.gateway import Gateway
+from api.gateway.planning import MAX_REQUEST_BYTES, Addition, Step, Write, no_project
 from api.master.messages import RESERVED, Key
 
 MAX_CHANGES = 100  # in one request
@@ -64,10 +61,7 @@ class Writer:
         goes away does not stop a commit that is on its way.
         """
         deadline = asyncio.get_running_loop().time() + self._seconds
-        write = self._checked(request)
-        async with _until(deadline):
-            await self._check_projects(request, write)
-        return await self._committer.submit(write, deadline=deadline)
+        return await self._committer.submit(self._checked(request), deadline=deadline)
 
     def _checked(self, request: Request) -> Write:
         if not request.changes:
@@ -137,13 +131,15 @@ class Writer:
             check_markdown(text, max_bytes=self._max_bytes)
         except InvalidDocument as error:
             raise BadInput(f"{error} Nothing was saved.") from error
+        project = fields.get("project")
+        project = project if isinstance(project, str) else None
         if change.path is None:
             title = fields.get("title") or fields.get("name") or ""
             occurred_at = fields.get("occurred_at")
             on = occurred_at.date() if isinstance(occurred_at, datetime) else now.date()
             path = layout.new_path(change.collection, str(title), on)
             is_session = change.collection is Collection.SESSIONS
-            return Addition(path=path, content=text.encode(), chosen=is_session)
+            return Addition(path=path, content=text.encode(), chosen=is_session, project=project)
         path = _checked_path(change.path)
         if layout.collection_of(path) is not change.collection:
             directories = ", ".join(layout.directories_of(change.collection)) or "the root"
@@ -152,14 +148,18 @@ class Writer:
                 f"({directories}). Leave `path` out to have one chosen. Nothing was saved.",
                 path=path,
             )
-        return Addition(path=path, content=text.encode(), chosen=False)
+        return Addition(path=path, content=text.encode(), chosen=False, project=project)
 
     def _check_place(self, path: str, collection: Collection | None) -> None:
         """A document that cannot be where it is looked for is not there."""
-        place = self._gateway.layout.collection_of(path)
-        if place is None or (collection and place is not collection) or UNSTORABLE.search(path):
+        if not self._may_be(path, collection):
             kind = f" in {collection}" if collection else ""
             raise NotFound(f"There is no document {path!r}{kind}. Nothing was saved.")
+
+    def _may_be(self, path: str, collection: Collection | None) -> bool:
+        """Whether a document of the collection, or of any, can be at this path."""
+        place = self._gateway.layout.collection_of(path)
+        return place is not None and place is (collection or place) and not UNSTORABLE.search(path)
 
     def _check_fields(self, collection: Collection, fields: Mapping[str, FieldValue]) -> None:
         for name in ("title", "name"):
@@ -171,6 +171,9 @@ class Writer:
                     f"The {name} must be one line of 1 to {_MAX_TITLE} characters. Nothing was "
                     "saved."
                 )
+        project = fields.get("project")
+        if isinstance(project, str) and not self._may_be(project, Collection.PROJECTS):
+            raise no_project(project)
         try:
             requested(collection, fields)
         except InvalidDocument as error:
@@ -181,36 +184,6 @@ class Writer:
             check_markdown(markdown, max_bytes=self._max_bytes)
         except InvalidDocument as error:
             raise BadInput(f"{error} Nothing was saved.") from error
-
-    async def _check_projects(self, request: Request, write: Write) -> None:
-        """A `project` must be there already, or come to be in the same commit."""
-        coming = {step.path for step in write.steps if isinstance(step, Addition)}
-        coming |= {step.to for step in write.steps if isinstance(step, Rename)}
-        for number, change in enumerate(request.changes):
-            project = change.fields.get("project") if isinstance(change, Create | Update) else None
-            if not isinstance(project, str) or project in coming:
-                continue
-            if not await self._is_project(project):
-                error = BadInput(
-                    f"There is no project {project!r}. `project` is the id of a project, as "
-                    "`projects` lists them. Nothing was saved."
-                )
-                if len(request.changes) > 1:
-                    error.details["operation"] = number
-                raise error
-
-    async def _is_project(self, path: str) -> bool:
-        if self._gateway.layout.collection_of(path) is not Collection.PROJECTS:
-            return False
-        for level in (Consistency.CACHE, Consistency.MASTER):
-            async with Operation(self._gateway) as operation:
-                view = await operation.view(level, path=path)
-                try:
-                    if path in await view.documents([path]):
-                        return True
-                except MasterError as error:
-                    raise of_read(error) from error
-        return False
 
     def _co_authors(self, changes: Sequence[Change]) -> list[str]:
         agents = dict.fromkeys(
@@ -272,13 +245,3 @@ def _plain(value: object) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@asynccontextmanager
-async def _until(deadline: float) -> AsyncIterator[None]:
-    """Bounds what comes before a commit. Raises MasterUnavailable when the time is over."""
-    try:
-        async with asyncio.timeout_at(deadline):
-            yield
-    except TimeoutError as error:
-        raise MasterUnavailable("GitHub did not answer in time. Nothing was saved.") from error

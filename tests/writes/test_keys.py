@@ -97,6 +97,18 @@ async def test_sent_many_times_at_once_it_is_carried_out_once(system: System) ->
     assert len([s for s in subjects(system) if s.startswith("Create autosaves")]) == 1
 
 
+async def test_a_first_outcome_stands_although_what_it_needed_is_gone(
+    system: System,
+) -> None:
+    asked = {"title": "T", "markdown": "x", "project": ROOM, **KEY}
+    first = await write(system, "createSession", **asked)
+    await write(system, "deleteProject", id=ROOM)
+
+    again = await write(system, "createSession", **asked)
+
+    assert again["commit"] == first["commit"]
+
+
 async def test_what_changed_since_does_not_change_the_first_outcome(
     system: System, clone: Clone
 ) -> None:

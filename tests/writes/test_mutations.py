@@ -176,6 +176,40 @@ async def test_a_project_may_be_cleared_and_one_that_is_nowhere_may_not_be_set(
     assert "autosaves/projects/no.md" in answer.errors[0]["message"]
 
 
+@pytest.mark.parametrize(
+    "project",
+    [
+        "autosaves/projects/no.md",
+        "Reading room",
+        SEEDS,
+        "README.md",
+        "",
+        "a\0b",
+        "\ud800",
+        "x" * 9_000,
+    ],
+)
+@pytest.mark.parametrize("name", ["createSession", "updateSession"])
+async def test_a_project_that_is_none_is_refused(system: System, name: str, project: str) -> None:
+    head = system.github.head
+    input = {"title": "T", "markdown": "x"} if name == "createSession" else {"id": DRILL}
+
+    answer = await attempt(system, name, **input, project=project)
+
+    assert answer.code == "BAD_INPUT"
+    assert system.github.head == head
+
+
+async def test_a_project_that_others_made_just_now_may_be_named(
+    system: System, clone: Clone
+) -> None:
+    clone.push({"autosaves/projects/new.md": "# New\n"})
+
+    written = await write(system, "updateSession", id=DRILL, project="autosaves/projects/new.md")
+
+    assert written["session"]["project"]["name"] == "New"
+
+
 async def test_a_cold_document_is_changed_like_any_other(github: GitHub, database_url: str) -> None:
     old = "---\nstatus: open\nkeep: me\n---\n# Old\n"
     push(github.path, {"autosaves/old.md": old.encode()}, at=1_600_000_000)
