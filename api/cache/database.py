@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 from weakref import WeakSet
@@ -121,6 +122,7 @@ class Database:
         self._leaving: set[asyncio.Future[None]] = set()
         self._probe: asyncio.Task[None] | None = None
         self._closed = False
+        self.returned_at: datetime | None = None  # when the server was last found to be back
         self.statements = 0  # sent so far, for tests and the log
 
     async def __aenter__(self) -> Self:
@@ -249,6 +251,7 @@ class Database:
             with suppress(*_FAILURES):
                 driver = await self._connect()
                 driver.terminate()
+                self.returned_at = datetime.now(UTC)
                 log.info("PostgreSQL is back")
                 return
 

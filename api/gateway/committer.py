@@ -23,13 +23,14 @@ from api.gateway.errors import (
     RateLimited,
     of_read,
     of_write,
+    said_of_a_retry,
     unknown,
 )
 from api.gateway.gateway import Gateway
 from api.gateway.ground import Ground, cached_ground, learn, master_ground
 from api.gateway.keys import Keys
 from api.gateway.pace import Pace
-from api.gateway.planning import Lacking, Plan, Write, plan
+from api.gateway.planning import MAX_WRITES, Lacking, Plan, Write, plan
 from api.gateway.settling import Landing, directories_of, repeated, take_over, unchanged
 from api.master import errors as master
 from api.master.committing import Change, commit
@@ -40,12 +41,14 @@ from api.master.messages import compose, records
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds before a head that moved is built upon anew
+_MAX_PATHS = 200  # looked at for one commit, of which it can change a quarter
 
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
     """A write whose caller waits, or has gone away. `deadline` is of the event loop's clock.
 
+    `is_new`: no earlier try of it was saved, for it has no key, or that was looked for.
     `is_sent`: a commit with it is on its way. Until that ended it may be saved or not.
     `is_saved`: it landed, and the cache is being told.
     """
@@ -53,6 +56,7 @@ class _Waiting:
     write: Write
     deadline: float
     told: asyncio.Future[Written]
+    is_new: bool = False
     is_sent: bool = False
     is_saved: bool = False
     reason: GatewayError | None = None  # why it was not made so far
@@ -62,6 +66,8 @@ class _Waiting:
             self.told.set_result(written)
 
     def fail(self, error: Exception) -> None:
+        if self.write.key and not self.is_new and isinstance(error, GatewayError):
+            error = said_of_a_retry(error)
         if not self.told.done():
             self.told.set_exception(error)
 
@@ -107,7 +113,7 @@ class Committer:
     async def _work(self) -> None:
         """Carry out what is queued, until there is nothing left."""
         while await self._permission():
-            group, self._queue = self._queue, []
+            group = self._portion()
             try:
                 async with self._gateway.cache.turn_to_commit():
                     self._queue[:0] = await self._round(group)
@@ -115,6 +121,17 @@ class Committer:
                 log.exception("a round of the committer failed")
                 for waiting in group:
                     waiting.fail(unknown(waiting.write.id) if waiting.is_sent else error)
+
+    def _portion(self) -> list[_Waiting]:
+        """Take from the queue what may go into one commit."""
+        paths, end = set[str](), 0
+        for waiting in self._queue[:MAX_WRITES]:
+            paths |= waiting.write.paths
+            if end and len(paths) > _MAX_PATHS:
+                break
+            end += 1
+        group, self._queue = self._queue[:end], self._queue[end:]
+        return group
 
     async def _permission(self) -> bool:
         """Wait until a commit may be sent. False when nobody wants one any more.
@@ -146,10 +163,13 @@ class Committer:
         pause, is_first = _FIRST_PAUSE, True
         while pending := _alive(pending):
             made: list[_Waiting] = []
+            waiting: list[_Waiting] = []
             try:
                 ground = ground or await self._ground(pending, from_cache=is_first)
                 is_first = False
-                pending, draft = await self._draft(pending, ground)
+                pending, undecided = await self._not_done_before(pending, ground)
+                later = undecided + later
+                draft = await self._draft(pending, ground)
                 by_id = {w.write.id: w for w in pending}
                 made = [by_id[write_id] for write_id in draft.made]
                 waiting = [by_id[write.id] for write in draft.later]
@@ -166,39 +186,44 @@ class Committer:
                 ground = None
                 for each in made:
                     each.reason = of_write(error, each.write.id)
-                await self._pause(pause, pending)
+                if self._limited():
+                    return pending + later
+                # A replica catches up, or another writer finishes. Not all at the same moment.
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
                 pause = min(2 * pause, _LONGEST_PAUSE)
             except master.RateLimited as error:
                 self._pace.block(_now() + error.retry_after)
                 return pending + later
             except MasterError as error:
                 if isinstance(error, master.OutcomeUnknown):
-                    self._gateway.outdate()
-                if _is_of_one(error) and len(made) > 1:
+                    await self._gateway.outdate()
+                suspects = made or pending
+                if _is_of_one(error) and len(suspects) > 1:
                     # One of them is to blame. The others are not to suffer for it.
-                    later = made[len(made) // 2 :] + waiting + later
-                    pending = [w for w in pending if w not in later]
+                    half = len(suspects) // 2
+                    pending, later = suspects[:half], suspects[half:] + waiting + later
+                    if self._limited():
+                        return pending + later
                     continue
-                _fail(made or pending, error)
-                if not _is_of_one(error):
-                    ground = None
+                _fail(suspects, error)
+                ground = None
         return later
 
     async def _ground(self, pending: Sequence[_Waiting], *, from_cache: bool) -> Ground:
         paths = frozenset[str]().union(*(w.write.paths for w in pending))
         contents = frozenset[str]().union(*(w.write.sources for w in pending))
+        # What is no document is not in the cache, and would be overwritten unseen.
+        from_cache = from_cache and not any(w.write.claims for w in pending)
         async with _until(pending):
             if from_cache and (ground := await cached_ground(self._gateway, paths, contents)):
                 return ground
             return await master_ground(self._gateway, paths, contents)
 
-    async def _draft(self, pending: list[_Waiting], ground: Ground) -> tuple[list[_Waiting], Plan]:
-        """A plan for those writes that were not carried out before."""
+    async def _draft(self, pending: Sequence[_Waiting], ground: Ground) -> Plan:
         async with _until(pending):
-            pending = await self._not_done_before(pending, ground.head)
             while True:
                 try:
-                    return pending, plan(
+                    return plan(
                         [w.write for w in pending],
                         ground.files,
                         layout=self._gateway.layout,
@@ -207,22 +232,40 @@ class Committer:
                 except Lacking as lacking:
                     await learn(self._gateway, ground, lacking)
 
-    async def _not_done_before(self, pending: list[_Waiting], head: str) -> list[_Waiting]:
-        """Those whose key is not in the history of `head`. The others are told what came of it."""
+    async def _not_done_before(
+        self, pending: list[_Waiting], ground: Ground
+    ) -> tuple[list[_Waiting], list[_Waiting]]:
+        """Those to be carried out, and those of which it is not known yet.
+
+        The others have a key that is in the history of the ground; they are told what came of it.
+        """
         keys = {w.write.key.key for w in pending if w.write.key}
         if not keys:
-            return pending
+            return pending, []
         try:
-            landed = await self._keys.find(keys, head)
+            async with _until(pending):
+                others_wait = not all(w.write.key for w in pending)
+                landed = await self._keys.find(keys, ground.head, others_wait=others_wait)
         except master.RateLimited:
+            raise
+        except master.Missing as error:
+            if ground.read is None:
+                raise HeadMoved("GitHub does not know the commit that the cache is at.") from error
             raise
         except MasterError as error:  # those without a key are none the worse for it
             _fail([w for w in pending if w.write.key], error)
-            return _alive(pending)
+            return _alive(pending), []
         left: list[_Waiting] = []
+        undecided: list[_Waiting] = []
+        undecided_paths = set[str]()
         for waiting in pending:
             key = waiting.write.key
-            found = landed.get(key.key) if key else None
+            if (key and landed is None) or waiting.write.paths & undecided_paths:
+                undecided.append(waiting)
+                undecided_paths |= waiting.write.paths
+                continue
+            waiting.is_new = True
+            found = landed.get(key.key) if key and landed else None
             if found is None:
                 left.append(waiting)
             elif found.record.key == key:
@@ -230,7 +273,7 @@ class Committer:
                     f"This was saved before, in the commit {found.commit.oid}. GitHub did not "
                     "answer in time to tell more. Try again."
                 )
-                self._gateway.start(self._repeat(waiting, found))
+                self._gateway.start(self._repeat(waiting, found, is_cached=ground.read is None))
             else:
                 waiting.fail(
                     BadInput(
@@ -238,12 +281,12 @@ class Committer:
                         f"{found.commit.oid}. Use a new key for a new write. Nothing was saved."
                     )
                 )
-        return left
+        return left, undecided
 
-    async def _repeat(self, waiting: _Waiting, found: Landed) -> None:
+    async def _repeat(self, waiting: _Waiting, found: Landed, *, is_cached: bool) -> None:
         """Tell the outcome of the first time."""
         try:
-            waiting.tell(await repeated(self._gateway, waiting.write, found))
+            waiting.tell(await repeated(self._gateway, waiting.write, found, is_cached=is_cached))
         except MasterError as error:
             waiting.fail(of_read(error))
         except Exception as error:  # the caller must not wait for nothing
@@ -299,12 +342,6 @@ class Committer:
         """Seconds until GitHub may be sent a commit again."""
         return max(self._pace.wait(_now()), self._gateway.master.github.exhausted_for, 0.0)
 
-    async def _pause(self, pause: float, pending: Sequence[_Waiting]) -> None:
-        """Let a replica catch up, or another writer finish. Not all at the same moment."""
-        if limited := self._limited():
-            _patient(pending, limited)
-        await asyncio.sleep(max(pause * random.uniform(0.5, 1.0), limited))  # noqa: S311
-
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
@@ -348,8 +385,10 @@ def _fail(waiting: Iterable[_Waiting], error: MasterError) -> None:
 
 
 def _is_of_one(error: MasterError) -> bool:
-    """Whether GitHub refused what is in the commit, rather than any commit at all."""
-    return isinstance(error, master.Rejected) and not isinstance(error, master.Protected)
+    """Whether one document may be to blame, rather than GitHub or the branch as a whole."""
+    return isinstance(error, master.Rejected | master.Corrupt) and not isinstance(
+        error, master.Protected
+    )
 
 
 def _heard(told: asyncio.Future[Written]) -> None:

@@ -79,6 +79,19 @@ def unknown(write_id: str) -> OutcomeUnknown:
     )
 
 
+def said_of_a_retry(error: GatewayError) -> GatewayError:
+    """The same refusal, for a write with a key that could not be looked for.
+
+    Of this try nothing was saved; of an earlier one nobody knows.
+    """
+    said = str(error).replace(
+        "Nothing was saved.",
+        "Nothing was saved now; whether an earlier try was saved is not known. Keep the "
+        "idempotencyKey.",
+    )
+    return type(error)(said, **error.details)
+
+
 def of_write(error: master.MasterError, write_id: str) -> GatewayError:
     """What a failed write to the master means to the caller."""
     match error:

@@ -94,16 +94,20 @@ class Gateway:
             except (MasterError, CacheUnavailable) as error:
                 log.warning("the cache is as it was: %s", error)
 
-    def outdate(self) -> None:
+    async def outdate(self) -> None:
         """The master has moved on without the cache: say so to all, and have it brought along."""
         self.outdated_at = datetime.now(UTC)
-        self.start(self._spread())
+        await self._spread()
         if self._repairing is None or self._repairing.done():
             self._repairing = self.tidy(self._repair())
 
     def is_outdated(self, head: CachedHead) -> bool:
-        """Whether the master is known to have moved on since the cache's head was seen there."""
-        known = [at for at in (self.outdated_at, head.outdated_at) if at]
+        """Whether the master has moved on since the cache's head was seen there, or may have.
+
+        While PostgreSQL was away, nobody could tell what was committed meanwhile.
+        """
+        returned_at = self.cache.database.returned_at
+        known = [at for at in (self.outdated_at, head.outdated_at, returned_at) if at]
         return any(head.seen_at < at for at in known)
 
     async def _spread(self) -> None:

@@ -7,7 +7,7 @@ from api.cache.database import CacheUnavailable
 from api.documents import blob_oid
 from api.documents.listing import Indexed
 from api.gateway.gateway import Gateway
-from api.gateway.planning import File, Lacking
+from api.gateway.planning import MAX_REQUEST_BYTES, File, Lacking
 from api.master.errors import HeadMoved
 from api.master.master import Head, Wanted
 from api.master.trees import TreeEntry
@@ -70,7 +70,10 @@ async def learn(gateway: Gateway, ground: Ground, lacking: Lacking) -> None:
     missing = {
         path: file
         for path in lacking.contents
-        if (file := ground.files.get(path)) and file.is_document and file.content is None
+        if (file := ground.files.get(path))
+        and file.is_document
+        and file.content is None
+        and file.size <= MAX_REQUEST_BYTES  # a larger one is refused by its size alone
     }
     blobs = await gateway.master.blobs(Wanted(f.revision, f.size) for f in missing.values())
     for path, file in missing.items():

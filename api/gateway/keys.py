@@ -9,10 +9,13 @@ from api.cache.database import CacheUnavailable
 from api.cache.keyed import KeyedHistory, KeyedWrite
 from api.gateway.gateway import Gateway
 from api.master.committing import Commit
+from api.master.errors import MasterError
 from api.master.ledger import Landed, Ledger
 from api.master.messages import Key, Record
 
 log = logging.getLogger(__name__)
+
+_PATIENCE = 1.0  # seconds that a commit is held up by the search for the keys in it
 
 
 class Keys:
@@ -25,16 +28,37 @@ class Keys:
         self._ledger = Ledger(gateway.master)
         self._copy = KeyedHistory(gateway.cache)
         self._is_loaded = False
+        self._reading: asyncio.Task[None] | None = None
+        self._trouble: MasterError | None = None  # what the last reading ended with
         self._keeping: asyncio.Task[None] | None = None
 
-    async def find(self, keys: Iterable[str], head: str) -> Mapping[str, Landed]:
-        """Those of these keys that are in the history of `head`. Raises MasterError."""
+    async def find(
+        self, keys: Iterable[str], head: str, *, others_wait: bool
+    ) -> Mapping[str, Landed] | None:
+        """Those of these keys that are in the history of `head`.
+
+        None when that is not known yet: a long history is read on meanwhile. `others_wait`: for
+        those it is no use to wait any longer than once. Raises MasterError.
+        """
+        patience = 0.0 if self._reading and others_wait else _PATIENCE
+        if self._reading is None:
+            self._reading = self._gateway.tidy(self._read(head))
+        await asyncio.wait({self._reading}, timeout=patience)
+        if not self._reading.done():
+            return None
+        self._reading, trouble, self._trouble = None, self._trouble, None
+        if trouble:
+            raise trouble
+        return await self._ledger.find(keys, head)
+
+    async def _read(self, head: str) -> None:
         if not self._is_loaded:
             await self._load()
         try:
-            return await self._ledger.find(keys, head)
-        finally:
-            self._keep()
+            await self._ledger.find((), head)
+        except MasterError as error:
+            self._trouble = error
+        self._keep()
 
     def remember(self, commit: Commit, of: Sequence[Record]) -> None:
         """Note a commit of our own."""
@@ -63,8 +87,14 @@ class Keys:
                     map(_stored, news.landed), head=news.head, since=since
                 ):
                     continue
-                if known := self._ledger.known():
-                    head, landed = known
+                if (known := self._ledger.known()) is None:
+                    continue
+                head, landed = known
+                # Others may have written the copy anew. Then it is only to be filled up.
+                is_there = not news.anew and await self._copy.load() is not None
+                if not is_there or not await self._copy.add(
+                    map(_stored, landed), head=head, since=since
+                ):
                     await self._copy.replace(map(_stored, landed), head=head)
             except CacheUnavailable:
                 log.info("the cache has no copy of the newest keyed writes: it is down")

@@ -49,12 +49,14 @@ Files: TypeAlias = Mapping[str, File | None]
 class Addition:
     """A new document, ready to be saved. A `chosen` path makes way for one that is taken.
 
-    `project`: the path of the project that it says it belongs to.
+    `named`: the caller named the path; else it was made of the title. `project`: the path of the
+    project that it says it belongs to.
     """
 
     path: str
     content: bytes
     chosen: bool
+    named: bool = False
     project: str | None = None
 
 
@@ -97,6 +99,14 @@ class Write:
             for step in self.steps
             if not isinstance(step, Update) or step.expected
             for path in _named(step)
+        )
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """Paths that the caller named for a document that is not there yet."""
+        steps = self.steps
+        return frozenset(s.path for s in steps if isinstance(s, Addition) and s.named) | frozenset(
+            s.to for s in steps if isinstance(s, Rename)
         )
 
     @property
@@ -359,6 +369,8 @@ def _existing(step: Update | Delete | Rename, fold: _Fold, before: Files) -> Fil
     # A caller knows what was saved, and not what the steps of this write make of it.
     saved = before[step.path] if step.path in before else fold.base.get(step.path)
     minded = saved if step.expected else found
+    if minded is None and found and found.revision == step.expected:
+        minded = found  # renamed by a step before, with the bytes that the caller knows
     if found is None or minded is None or not found.is_document:
         raise NotFound(
             f"There is no document {step.path!r}. Nothing was saved.",

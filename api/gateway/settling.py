@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import PurePosixPath
 
 from api.cache.cache import UNKNOWN, CachedHead, IndexChange
@@ -17,6 +17,7 @@ from api.gateway.provenance import Provenance, Source
 from api.master.committing import Commit
 from api.master.ledger import Landed
 from api.master.master import Head, Wanted
+from api.master.trees import TreeEntry
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ async def take_over(gateway: Gateway, draft: Plan, done: Commit, sent_at: dateti
     elif await _applied(gateway, change, done.parent):
         outcome = CacheOutcome.UPDATED
     if outcome is CacheOutcome.DEFERRED:
-        gateway.outdate()
+        await gateway.outdate()
     return Landing(done.oid, done.committed_at, sent_at, outcome, items)
 
 
@@ -91,16 +92,19 @@ async def unchanged(gateway: Gateway, head: Head) -> Landing:
     """No commit was needed. What was read at the head is what was asked for."""
     outcome = await _outcome(gateway, head.commit)
     if outcome is CacheOutcome.DEFERRED:
-        gateway.outdate()
+        await gateway.outdate()
     return Landing(head.commit, head.committed_at, head.seen_at, outcome)
 
 
-async def repeated(gateway: Gateway, write: Write, found: Landed) -> Written:
-    """What was answered the first time that this write was asked for. Raises MasterError."""
-    done, now = found.commit, datetime.now(UTC)
+async def repeated(gateway: Gateway, write: Write, found: Landed, *, is_cached: bool) -> Written:
+    """What was answered the first time that this write was asked for. Raises MasterError.
+
+    `is_cached`: the history that it was found in is that of the cache's head.
+    """
+    done = found.commit
     head = await gateway.master.head_at(done.oid)
     chosen = iter(found.record.chosen)
-    items: list[Indexed | None] = []
+    entries: list[tuple[str | None, TreeEntry | None]] = []
     for step in write.steps:
         match step:
             case Delete():
@@ -111,14 +115,18 @@ async def repeated(gateway: Gateway, write: Write, found: Landed) -> Written:
                 path = next(chosen, step.path)
             case _:
                 path = step.path
-        entry = await gateway.master.entry_at(head.tree, path) if path else None
-        if path and entry and entry.is_file:
-            blobs = await gateway.master.blobs([Wanted(entry.oid, entry.size)])
-            items.append(gateway.content.parse(path, entry.oid, blobs[entry.oid]))
-        else:
-            items.append(None)
-    outcome = await _outcome(gateway, done.oid)
-    return Landing(done.oid, done.committed_at, now, outcome).written(items)
+        entries.append((path, await gateway.master.entry_at(head.tree, path) if path else None))
+    blobs = await gateway.master.blobs(
+        Wanted(entry.oid, entry.size) for _, entry in entries if entry and entry.is_file
+    )
+    items = [
+        gateway.content.parse(path, entry.oid, blobs[entry.oid])
+        if path and entry and entry.is_file
+        else None
+        for path, entry in entries
+    ]
+    outcome = CacheOutcome.UPDATED if is_cached else await _outcome(gateway, done.oid)
+    return Landing(done.oid, done.committed_at, done.committed_at, outcome).written(items)
 
 
 def directories_of(draft: Plan) -> list[str]:

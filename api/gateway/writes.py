@@ -14,9 +14,12 @@ from api.documents import (
     FieldValue,
     InvalidDocument,
     InvalidPath,
+    Session,
+    blob_oid,
     check_markdown,
     check_path,
     create,
+    parse,
     requested,
 )
 from api.documents.listing import UNSTORABLE
@@ -122,10 +125,11 @@ class Writer:
 
     def _addition(self, change: Create, now: datetime) -> Addition:
         layout, fields = self._gateway.layout, dict(change.fields)
-        if change.collection is Collection.SESSIONS:
-            fields.setdefault("occurred_at", now.replace(microsecond=0))
-        self._check_fields(change.collection, fields)
         self._check_markdown(change.markdown)
+        occurred_at = fields.get("occurred_at") or self._own_date(change)
+        if change.collection is Collection.SESSIONS and occurred_at is None:
+            fields["occurred_at"] = now.replace(microsecond=0)
+        self._check_fields(change.collection, fields)
         try:
             text = create(change.collection, change.markdown, fields)
             check_markdown(text, max_bytes=self._max_bytes)
@@ -135,7 +139,6 @@ class Writer:
         project = project if isinstance(project, str) else None
         if change.path is None:
             title = fields.get("title") or fields.get("name") or ""
-            occurred_at = fields.get("occurred_at")
             on = occurred_at.date() if isinstance(occurred_at, datetime) else now.date()
             path = layout.new_path(change.collection, str(title), on)
             is_session = change.collection is Collection.SESSIONS
@@ -148,7 +151,19 @@ class Writer:
                 f"({directories}). Leave `path` out to have one chosen. Nothing was saved.",
                 path=path,
             )
-        return Addition(path=path, content=text.encode(), chosen=False, project=project)
+        return Addition(path=path, content=text.encode(), chosen=False, named=True, project=project)
+
+    def _own_date(self, change: Create) -> datetime | None:
+        """When a new session happened, if its text or the path that it is to have says so."""
+        content = change.markdown.encode()
+        document = parse(
+            change.collection,
+            change.path or "session.md",
+            content,
+            revision=blob_oid(content),
+            max_bytes=self._max_bytes,
+        )
+        return document.occurred_at if isinstance(document, Session) else None
 
     def _check_place(self, path: str, collection: Collection | None) -> None:
         """A document that cannot be where it is looked for is not there."""

@@ -39,6 +39,7 @@ class Context(BaseContext):
         self.gateway = gateway
         self.writer = writer
         self.operation = operation
+        self.saved: dict[str | int, str] = {}  # commits, by the key of the mutation in the answer
         self.documents: DataLoader[Asked[str], Indexed | None] = _loader(_documents)
         self.texts: DataLoader[Asked[_Text], str | MasterError | None] = _loader(_texts)
         self.pages: DataLoader[Asked[tuple[Listing, Window]], Page] = _loader(

@@ -40,7 +40,8 @@ class Guarded(Said):
     expected_revision: GitObjectID | None = strawberry.field(
         default=None,
         description="The `revision` that you read. If the document has another one by now, the "
-        "answer is CONFLICT with `currentRevision` and `currentTitle`, and nothing is saved. "
+        "answer is CONFLICT with `currentRevision` and `currentTitle`, and nothing is saved. Among "
+        "several operations it means the revision before all of them. "
         "Without it the change is applied to whatever the document says now.",
     )
 
@@ -95,7 +96,9 @@ class CreateSessionInput(New):
     collection = Collection.SESSIONS
 
     title: str
-    occurred_at: datetime | None = strawberry.field(default=None, description="Default: now.")
+    occurred_at: datetime | None = strawberry.field(
+        default=None, description="Default: what the text or the path says, else now."
+    )
     project: strawberry.ID | None = strawberry.field(
         default=None, description="The id of a project that exists."
     )

@@ -92,41 +92,43 @@ class CommitDocumentsPayload:
 @strawberry.type(
     description="Every mutation is a commit at GitHub first: what fails there is saved nowhere. "
     "Only OUTCOME_UNKNOWN leaves open whether it was saved; then send it again with the same "
-    "idempotencyKey."
+    "idempotencyKey. Mutations of one request are carried out one by one; one that fails is null "
+    "and keeps none of the others from being saved. An error with a `commit` in its extensions "
+    "concerns what was asked besides: that mutation was saved."
 )
 class Mutation:
     @strawberry.mutation(description="Save a new session.")
     async def create_session(
         self, info: Info, input: Annotated[CreateSessionInput, strawberry.argument()]
-    ) -> SessionPayload:
+    ) -> SessionPayload | None:
         node, commit, cache = await _saved(info, input, Session)
         return SessionPayload(session=node, commit=commit, cache=cache)
 
     @strawberry.mutation(description="Save a new project.")
     async def create_project(
         self, info: Info, input: Annotated[CreateProjectInput, strawberry.argument()]
-    ) -> ProjectPayload:
+    ) -> ProjectPayload | None:
         node, commit, cache = await _saved(info, input, Project)
         return ProjectPayload(project=node, commit=commit, cache=cache)
 
     @strawberry.mutation(description="Save a new priority.")
     async def create_priority(
         self, info: Info, input: Annotated[CreatePriorityInput, strawberry.argument()]
-    ) -> PriorityPayload:
+    ) -> PriorityPayload | None:
         node, commit, cache = await _saved(info, input, Priority)
         return PriorityPayload(priority=node, commit=commit, cache=cache)
 
     @strawberry.mutation(description="Change a session. What would change nothing makes no commit.")
     async def update_session(
         self, info: Info, input: Annotated[UpdateSessionInput, strawberry.argument()]
-    ) -> SessionPayload:
+    ) -> SessionPayload | None:
         node, commit, cache = await _saved(info, input, Session)
         return SessionPayload(session=node, commit=commit, cache=cache)
 
     @strawberry.mutation(description="Change a project. What would change nothing makes no commit.")
     async def update_project(
         self, info: Info, input: Annotated[UpdateProjectInput, strawberry.argument()]
-    ) -> ProjectPayload:
+    ) -> ProjectPayload | None:
         node, commit, cache = await _saved(info, input, Project)
         return ProjectPayload(project=node, commit=commit, cache=cache)
 
@@ -135,26 +137,26 @@ class Mutation:
     )
     async def update_priority(
         self, info: Info, input: Annotated[UpdatePriorityInput, strawberry.argument()]
-    ) -> PriorityPayload:
+    ) -> PriorityPayload | None:
         node, commit, cache = await _saved(info, input, Priority)
         return PriorityPayload(priority=node, commit=commit, cache=cache)
 
     @strawberry.mutation(description="Delete a session.")
     async def delete_session(
         self, info: Info, input: Annotated[DeleteDocumentInput, strawberry.argument()]
-    ) -> DeletePayload:
+    ) -> DeletePayload | None:
         return await _delete(info, input, Collection.SESSIONS)
 
     @strawberry.mutation(description="Delete a project. Sessions that name it stay.")
     async def delete_project(
         self, info: Info, input: Annotated[DeleteDocumentInput, strawberry.argument()]
-    ) -> DeletePayload:
+    ) -> DeletePayload | None:
         return await _delete(info, input, Collection.PROJECTS)
 
     @strawberry.mutation(description="Delete a priority.")
     async def delete_priority(
         self, info: Info, input: Annotated[DeleteDocumentInput, strawberry.argument()]
-    ) -> DeletePayload:
+    ) -> DeletePayload | None:
         return await _delete(info, input, Collection.PRIORITIES)
 
     @strawberry.mutation(
@@ -168,7 +170,7 @@ class Mutation:
         operations: list[DocumentOperation],
         message: str | None = None,
         idempotency_key: str | None = None,
-    ) -> CommitDocumentsPayload:
+    ) -> CommitDocumentsPayload | None:
         said = Said(message=message, idempotency_key=idempotency_key)
         written = await _write(info, said, *changes_of(operations))
         documents: Sequence[AnyNode | None] = [
@@ -183,7 +185,7 @@ N = TypeVar("N", Session, Project, Priority)
 
 
 async def _write(info: Info, said: Said, *changes: Change) -> Written:
-    return await info.context.writer.write(
+    written = await info.context.writer.write(
         Request(
             changes=changes,
             message=said.message,
@@ -191,6 +193,8 @@ async def _write(info: Info, said: Said, *changes: Change) -> Written:
             received_at=datetime.now(UTC),
         )
     )
+    info.context.saved[info.path.key] = written.commit
+    return written
 
 
 async def _delete(info: Info, input: DeleteDocumentInput, collection: Collection) -> DeletePayload:

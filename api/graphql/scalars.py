@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import NewType
 
+from graphql import GraphQLError
 from strawberry import scalar
 from strawberry.types.scalar import ScalarDefinition
 
@@ -13,7 +15,7 @@ GitObjectID = NewType("GitObjectID", str)
 
 def _read_oid(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{40}", value):
-        raise ValueError("A GitObjectID has 40 lower-case hex digits.")
+        raise GraphQLError("A GitObjectID has 40 lower-case hex digits.")
     return value
 
 
@@ -24,7 +26,7 @@ def _read_moment(value: object) -> datetime:
             return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise ValueError("A DateTime is ISO 8601 with an offset, such as 2026-02-28T18:30:00Z.")
+    raise GraphQLError("A DateTime is ISO 8601 with an offset, such as 2026-02-28T18:30:00Z.")
 
 
 def _write_moment(value: datetime) -> str:
@@ -33,8 +35,9 @@ def _write_moment(value: datetime) -> str:
 
 def _read_date(value: object) -> date:
     if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value):
-        return date.fromisoformat(value)
-    raise ValueError("A Date is written as 2026-02-28.")
+        with suppress(ValueError):
+            return date.fromisoformat(value)
+    raise GraphQLError("A Date is written as 2026-02-28.")
 
 
 SCALARS: Mapping[object, ScalarDefinition] = {

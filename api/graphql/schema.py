@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from collections.abc import Mapping
 
 import strawberry
 from graphql import GraphQLError
@@ -43,11 +44,26 @@ schema = Schema(
 )
 
 
-def written(error: GraphQLError) -> dict[str, Json]:
+def written(error: GraphQLError, saved: Mapping[str | int, str]) -> dict[str, Json]:
     """An error as it goes into the answer: with a code, and without anything internal.
 
-    What nobody foresaw becomes INTERNAL with a reference that stands in the log as well.
+    `saved`: the commits of the mutations that were carried out. What was asked besides may fail,
+    and takes the rest of their answer with it. What nobody foresaw becomes INTERNAL with a
+    reference that stands in the log as well.
     """
+    formatted, extensions = _formatted(error)
+    commit = saved.get(error.path[0]) if error.path else None
+    if commit:
+        formatted["message"] = (
+            f"It was saved in the commit {commit}, but not all that was asked of it can be told: "
+            f"{formatted['message']}"
+        )
+        extensions["commit"] = commit
+    return formatted | {"extensions": extensions}
+
+
+def _formatted(error: GraphQLError) -> tuple[dict[str, Json], dict[str, Json]]:
+    """The error without its extensions, and these."""
     formatted: dict[str, Json] = {"message": error.message}
     if error.locations:
         formatted["locations"] = [{"line": at.line, "column": at.column} for at in error.locations]
@@ -58,14 +74,12 @@ def written(error: GraphQLError) -> dict[str, Json]:
         cause = of_read(cause)
     if isinstance(cause, GatewayError):
         formatted["message"] = str(cause)
-        formatted["extensions"] = {"code": cause.code, **cause.details}
-    elif cause is None or isinstance(cause, GraphQLError):
-        formatted["extensions"] = {"code": "BAD_INPUT"}
-    else:
-        reference = uuid.uuid4().hex[:12]
-        log.error("unexpected error %s at %s", reference, error.path, exc_info=cause)
-        formatted["message"] = (
-            f"Something went wrong inside the gateway. Report it with the reference {reference}."
-        )
-        formatted["extensions"] = {"code": "INTERNAL", "reference": reference}
-    return formatted
+        return formatted, {"code": cause.code, **cause.details}
+    if cause is None or isinstance(cause, GraphQLError):
+        return formatted, {"code": "BAD_INPUT"}
+    reference = uuid.uuid4().hex[:12]
+    log.error("unexpected error %s at %s", reference, error.path, exc_info=cause)
+    formatted["message"] = (
+        f"Something went wrong inside the gateway. Report it with the reference {reference}."
+    )
+    return formatted, {"code": "INTERNAL", "reference": reference}

@@ -24,8 +24,8 @@ async def context_of(connection: HTTPConnection) -> AsyncIterator[Context]:
     """A context for one operation."""
     parts: Parts = connection.app.state.parts
     async with Operation(parts.gateway) as operation:
-        connection.state.operation = operation
-        yield Context(parts.gateway, parts.writer, operation)
+        connection.state.context = context = Context(parts.gateway, parts.writer, operation)
+        yield context
 
 
 class GraphQLEndpoint(GraphQLRouter[Context, None]):
@@ -61,11 +61,11 @@ class GraphQLEndpoint(GraphQLRouter[Context, None]):
         self, request: Request, result: ExecutionResult
     ) -> GraphQLHTTPResponse:
         # A caller who takes the answer slowly is not to keep a connection to the cache.
-        operation: Operation = request.state.operation
-        await operation.close()
+        context: Context = request.state.context
+        await context.operation.close()
         answer: GraphQLHTTPResponse = {"data": result.data}
         if result.errors:
-            answer["errors"] = [written(error) for error in result.errors]
+            answer["errors"] = [written(error, context.saved) for error in result.errors]
         if result.extensions:
             answer["extensions"] = result.extensions
         return answer

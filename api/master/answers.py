@@ -188,8 +188,10 @@ def _commit_error(error: GraphQLErrorJson, request_id: str | None) -> MasterErro
         )
     if says("branch not found|could not resolve to a repository"):
         return Missing(f"GitHub does not find it: {message}", request_id=request_id)
-    if kind == "BRANCH_PROTECTION_RULE_VIOLATION" or says(
-        "rule violations found|protected ref|must be made through|verified signatures"
+    is_of_content = says("secret|file path|file size|file extension|path length")
+    if not is_of_content and (
+        kind == "BRANCH_PROTECTION_RULE_VIOLATION"
+        or says("rule violations found|protected ref|must be made through|verified signatures")
     ):
         return Protected(
             f"The branch is protected and GitHub refused the commit: {' '.join(message.split())} "
@@ -201,7 +203,9 @@ def _commit_error(error: GraphQLErrorJson, request_id: str | None) -> MasterErro
     if (
         kind in {"UNPROCESSABLE", "NOT_FOUND"}
         or "code" in error.get("extensions", {})
-        or says("provided invalid value|deletion which does not exist|secret detected")
+        or says(
+            "provided invalid value|deletion which does not exist|rule violations|secret detected"
+        )
     ):
         return Rejected(f"GitHub refused the commit: {message}", request_id=request_id)
     if kind in {"FORBIDDEN", "INSUFFICIENT_SCOPES"} or says("refusing to allow"):

@@ -9,7 +9,7 @@ from datetime import datetime
 from api.documents import Json
 from api.master import operations
 from api.master.answers import commit_failure, landed
-from api.master.errors import HeadMoved, HeadUnknown, MasterError, OutcomeUnknown
+from api.master.errors import HeadMoved, HeadUnknown, MasterError, OutcomeUnknown, RateLimited
 from api.master.history import Logged, read_page
 from api.master.master import Master, read_time
 from api.master.messages import WRITE, records
@@ -68,6 +68,7 @@ async def commit(
     try:
         async with asyncio.timeout_at(deadline):
             while True:
+                wait = 0.0
                 try:
                     # A lost answer takes half of what is left, to leave time for finding out.
                     async with asyncio.timeout((deadline - clock()) / 2):
@@ -79,6 +80,10 @@ async def commit(
                     patient = pause < _LONGEST_PAUSE and clock() + pause < deadline
                     if in_doubt is None and not patient:
                         raise
+                except RateLimited as error:
+                    if in_doubt is None:
+                        raise
+                    wait = min(error.retry_after, (deadline - clock()) / 2)
                 except MasterError:
                     # The first answer is to be believed. A later one may speak of a second try
                     # at what the first already did.
@@ -86,7 +91,7 @@ async def commit(
                         raise
                 if in_doubt and (found := await _find(master, change.write_id, since=expected)):
                     return found
-                await asyncio.sleep(pause)
+                await asyncio.sleep(max(pause, wait))
                 pause = min(2 * pause, _LONGEST_PAUSE)
     except TimeoutError:
         raise OutcomeUnknown(

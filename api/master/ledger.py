@@ -102,6 +102,7 @@ class Ledger:
         When it is broken off, what it read is not lost: the next one goes on from there.
         """
         walk, earlier = _Walk(head, head), self._broken_off
+        edge = datetime.now(UTC) - self.age
         while True:
             if earlier and earlier.newest == walk.within and walk.cursor is None:
                 walk.found += earlier.found
@@ -113,12 +114,15 @@ class Ledger:
             older = earlier.newest if earlier else None
             joined = next((i for i, node in enumerate(page) if node.oid == older), None)
             for node in page[: known if known is not None else joined]:
-                walk.found += [Landed(r, _commit(node)) for r in records(node.message) if r.key]
+                if node.committed_at >= edge:
+                    told = records(node.message)
+                    walk.found += [Landed(r, _commit(node)) for r in told if r.key]
             if known is not None:
                 break
             if joined is not None and older:
                 walk.within, walk.cursor = older, None
-            elif walk.cursor is None:
+            elif walk.cursor is None or all(node.committed_at < edge for node in page):
+                # Not by GitHub's `since`: it may stop at one commit whose clock was wrong.
                 self._landed.clear()  # what was known is not in this history
                 self._new, self._is_anew = [], True
                 break
@@ -127,11 +131,7 @@ class Ledger:
         self._take(reversed(walk.found))
 
     async def _page(self, walk: _Walk) -> Mapping[str, Json]:
-        variables: dict[str, Json] = {
-            "oid": walk.within,
-            "after": walk.cursor,
-            "since": (datetime.now(UTC) - self.age).isoformat(),
-        }
+        variables: dict[str, Json] = {"oid": walk.within, "after": walk.cursor}
         for pause in (*PAUSES, None):
             commit = (await self._master.read(operations.HISTORY_OF, variables)).get("object")
             if isinstance(commit, dict):

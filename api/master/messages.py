@@ -64,9 +64,14 @@ def compose(notes: Sequence[Note]) -> tuple[str, str]:
 
 
 def records(message: str) -> list[Record]:
-    """The writes that a commit tells of, in its last paragraph. Anybody may write anything."""
+    """The writes that a commit tells of. Anybody may write anything.
+
+    They are in its last paragraph, or above trailers that were added later, like a sign-off.
+    """
     found: list[Record] = []
     paragraphs = re.split(r"\n[ \t]*\n", message.replace("\r\n", "\n").strip())
+    while len(paragraphs) > 2 and _is_trailers(paragraphs[-1]):
+        paragraphs.pop()
     if len(paragraphs) < 2:
         return []
     for line in paragraphs[-1].split("\n"):
@@ -98,8 +103,12 @@ def _gap(text: str) -> str:
     """
     if not text:
         return ""
-    last = text.rsplit("\n\n", 1)[-1].split("\n")
-    return "\n" if all(_TRAILER.fullmatch(line) for line in last) else "\n\n"
+    return "\n" if _is_trailers(text.rsplit("\n\n", 1)[-1]) else "\n\n"
+
+
+def _is_trailers(paragraph: str) -> bool:
+    """Whether these are trailers, and none of ours."""
+    return all(_TRAILER.fullmatch(line) for line in paragraph.split("\n"))
 
 
 def _trailers(notes: Sequence[Note]) -> list[str]:

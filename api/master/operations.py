@@ -62,12 +62,10 @@ query History($owner: String!, $name: String!, $ref: String!, $after: String) {{
 """)
 
 HISTORY_OF = parse(f"""
-query HistoryOf(
-  $owner: String!, $name: String!, $oid: GitObjectID!, $after: String, $since: GitTimestamp!
-) {{
+query HistoryOf($owner: String!, $name: String!, $oid: GitObjectID!, $after: String) {{
   repository(owner: $owner, name: $name) {{
     object(oid: $oid) {{ ... on Commit {{
-      history(first: 100, after: $after, since: $since) {{
+      history(first: 100, after: $after) {{
         nodes {{ {_LOGGED} }} pageInfo {{ endCursor hasNextPage }}
       }}
     }} }}
@@ -76,7 +74,7 @@ query HistoryOf(
 """)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)  # hundreds of paths make a document of megabytes
 def head_with(contents: tuple[bool, ...]) -> DocumentNode:
     """The head and files, in one request and at one moment: read below the commit that it is.
 

@@ -68,6 +68,8 @@ class Reconciler:
 
         cached = CachedHead(head.commit, head.seen_at)
         if known and known.commit == head.commit:
+            if known.outdated_at and abs(head.seen_at - known.outdated_at) < LAG:
+                return report(Outcome.LAGGING)  # it is known that the master has moved on
             await self.cache.seen(cached)
             return report(Outcome.UNCHANGED)
         forward = await self._follows(head, known) if known else True

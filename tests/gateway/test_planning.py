@@ -205,11 +205,30 @@ def test_a_guard_means_what_was_saved_and_not_what_the_same_write_makes_of_it() 
     assert draft.additions == {A: b"---\nstatus: x\nagent: me\n---\na"}
 
 
+def test_a_guard_goes_with_a_document_that_the_same_write_renames() -> None:
+    there = file("---\nstatus: open\n---\na")
+    moved = write(Rename(path=A, to=B), update(B, there.revision, status="x"))
+
+    draft = planned([moved], {A: there, B: None})
+
+    assert draft.additions == {B: b"---\nstatus: x\n---\na"}
+
+
+def test_a_project_must_be_there_when_all_is_done() -> None:
+    new = Addition(path=A, content=b"a", chosen=False, project=B)
+
+    assert planned([write(new)], {A: None, B: None}).refused
+    assert planned([write(new), write(add(B))], {A: None, B: None}).refused
+    assert planned([write(add(B)), write(new)], {A: None, B: None}).made
+    assert planned([write(new, add(B))], {A: None, B: None}).made
+    assert planned([write(new, delete(B))], {A: None, B: file("b")}).refused
+
+
 # Many writes
 
 
 def test_a_guard_is_not_met_by_what_was_not_saved() -> None:
-    made_and_minded = write(add(A), delete(A, blob_oid(b"new\n")))
+    made_and_minded = write(add(A), delete(A, blob_oid(b"something else\n")))
 
     draft = planned([made_and_minded], {A: None})
 

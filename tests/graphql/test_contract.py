@@ -87,9 +87,9 @@ def _complete(text: str) -> str:
     mutations = ""
     for name in ("Session", "Project", "Priority"):
         mutations += (
-            f"create{name}(input: Create{name}Input!): {name}Payload! "
-            f"update{name}(input: Update{name}Input!): {name}Payload! "
-            f"delete{name}(input: DeleteDocumentInput!): DeletePayload! "
+            f"create{name}(input: Create{name}Input!): {name}Payload "
+            f"update{name}(input: Update{name}Input!): {name}Payload "
+            f"delete{name}(input: DeleteDocumentInput!): DeletePayload "
         )
         if name != "Session":
             text += (

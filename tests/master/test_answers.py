@@ -218,6 +218,10 @@ TABLE: dict[str, tuple[Said, Means]] = {
         refused("Secret detected in content", "FORBIDDEN"),
         Means(AccessRefused, Rejected),
     ),
+    "secret, by a ruleset": (
+        refused("Repository rule violations found\n\nSecret detected in content", "FORBIDDEN"),
+        Means(AccessRefused, Rejected),
+    ),
     "deletion of nothing": (
         refused(f"A path was requested for deletion which does not exist as of commit oid `{OLD}`"),
         Means(Unreachable, Rejected),

@@ -119,3 +119,11 @@ def test_every_write_is_read_back_whatever_its_message(notes: list[Note]) -> Non
     assert records(message(*notes)) == [
         Record(note.write_id, note.key, note.chosen) for note in notes
     ]
+
+
+def test_trailers_that_are_added_below_ours_hide_nothing() -> None:
+    headline, body = compose([Note(write_id="w", message="Save")])
+
+    [record] = records(f"{headline}\n\n{body}\n\nSigned-off-by: Somebody <s@example.org>")
+
+    assert record.write_id == "w"

@@ -12,7 +12,7 @@ from sandbox.github.faults import Kind
 from sandbox.postgres import Postgres
 from tests.clone import Clone
 from tests.freezing import frozen
-from tests.sync.oracle import assert_equals_master
+from tests.sync.oracle import assert_equals_master, head_of
 from tests.system import System, running
 from tests.writes.asking import (
     DRILL,
@@ -170,6 +170,52 @@ async def test_after_a_deferred_write_no_process_serves_the_old_as_fresh(
         assert (await project(one))["status"] == "resting"
     await until_cached(system, "resting")
     await until_cached(other, "resting")
+
+
+async def test_after_an_outage_no_process_trusts_what_the_cache_said_before(
+    other: System, postgres: Postgres, github: GitHub
+) -> None:
+    """The one that wrote may be gone, and with it who knew that the cache is behind."""
+    assert (await project(other))["status"] == "active"
+    async with running(github, "postgresql://127.0.0.1:1/nowhere", QUICK) as third:
+        await postgres.kill()
+        assert (await project(other))["provenance"]["fallback"] == "CACHE_UNAVAILABLE"
+        written = await write(third, "updateProject", id=ROOM, status="resting")
+        assert written["cache"] == "DEFERRED"
+    await postgres.start()
+
+    await until_cached(other, "resting")
+
+
+async def heard(job: str) -> bool:
+    """A worker that has been rung, and will come in its time."""
+    del job
+    return True
+
+
+async def test_a_lagging_replica_does_not_make_the_old_fresh_again(
+    system: System,
+    other: System,
+    clone: Clone,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    github = system.github
+    clone.push({"autosaves/pushed.md": "# Pushed\n"})
+    await system.sync()
+    old = head_of(github.path)
+    clone.push({"autosaves/again.md": "# Again\n"})
+    monkeypatch.setattr(system.parts.gateway, "_ring", heard)
+    written = await write(system, "updateProject", id=ROOM, status="resting")
+    assert written["cache"] == "DEFERRED"
+    lagging = github.faults.add(Fault(kind="lagging_head", head=old, count=3))
+
+    report = await other.parts.reconciler.run()  # as that worker, which knows of nothing
+
+    assert report.outcome == "lagging"
+    assert lagging.struck
+    github.faults.clear()
+    for one in (system, other):
+        assert (await project(one))["status"] == "resting"
 
 
 @pytest.mark.parametrize("fault", [None, "bad_gateway", "partial"])

@@ -2,8 +2,10 @@
 
 import pytest
 
+from sandbox.github import GitHub
 from tests.clone import Clone, git
-from tests.sync.oracle import assert_equals_master
+from tests.sync.oracle import SUBMODULE, SYMLINK, assert_equals_master
+from tests.sync.oracle import commit as push
 from tests.system import System
 from tests.writes.asking import (
     DRILL,
@@ -40,7 +42,7 @@ async def test_documents_of_every_collection_are_changed_in_one_commit(system: S
 
     assert answer.errors == []
     done = answer.data["commitDocuments"]
-    assert system.requests - before == 1
+    assert system.requests - before == 2  # whether the new path is free, only GitHub knows
     assert git(system.github.path, "rev-parse", "main^").decode().strip() == head
     assert (done["commit"]["oid"], done["cache"]) == (system.github.head, "UPDATED")
     kinds = [document and document["__typename"] for document in done["documents"]]
@@ -229,6 +231,28 @@ async def test_a_hundred_documents_go_into_one_commit(system: System) -> None:
     assert len({document["id"] for document in documents}) == 100
     assert system.requests - before == 1
     assert answer.data["commitDocuments"]["commit"]["oid"] == system.github.head
+
+
+async def test_what_is_no_document_is_never_overwritten(system: System, github: GitHub) -> None:
+    link, module = "autosaves/link.md", "autosaves/module.md"
+    elsewhere = at_master(system, DRILL)
+    push(
+        github.path,
+        {link: (SYMLINK, DRILL.encode()), module: (SUBMODULE, b"1" * 40)},
+    )
+    await system.sync()
+    head = github.head
+
+    for path in (link, module):
+        for operation in (
+            {"createSession": {"title": "T", "markdown": "x", "path": path}},
+            {"rename": {"id": SYNC_RU, "path": path}},
+        ):
+            answer = await commit_documents(system, operation)
+            assert answer.code == "CONFLICT"
+            assert "no document" in answer.errors[0]["message"]
+    assert github.head == head
+    assert at_master(system, DRILL) == elsewhere
 
 
 async def test_a_rename_into_another_collection_makes_it_another_kind(system: System) -> None:

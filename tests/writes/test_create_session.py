@@ -124,6 +124,30 @@ async def test_what_was_written_is_read_at_once_with_at_least(system: System) ->
     assert answer.data["session"]["provenance"]["source"] == "CACHE"
 
 
+@pytest.mark.parametrize(
+    ("input", "told"),
+    [
+        ({"markdown": "---\ndate: 2026-01-05\n---\nx"}, "2026-01-05T00:00:00Z"),
+        ({"markdown": "# T\n\n**Date:** 2024-03-05\n\nx"}, "2024-03-05T00:00:00Z"),
+        (
+            {"markdown": "x", "path": "autosaves/autosave_2025-10-20_slug.md"},
+            "2025-10-20T00:00:00Z",
+        ),
+        (
+            {"markdown": "---\ndate: 2026-01-05\n---\nx", "occurredAt": "2026-02-03T00:00:00Z"},
+            "2026-02-03T00:00:00Z",
+        ),
+    ],
+)
+async def test_a_session_happened_when_its_text_says_so_and_not_now(
+    system: System, input: dict[str, object], told: str
+) -> None:
+    saved = (await system.ask(CREATE, input={"title": "T"} | input)).data["createSession"]
+
+    assert saved["session"]["occurredAt"] == told
+    assert told[:10] in saved["session"]["id"] or "path" in input
+
+
 async def test_two_sessions_of_one_day_and_title_are_both_saved(system: System) -> None:
     document = {"title": "Same", "markdown": "x", "occurredAt": "2026-11-21T10:00:00Z"}
 

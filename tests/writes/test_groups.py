@@ -4,13 +4,14 @@ import asyncio
 import re
 from collections.abc import Mapping
 
+import asyncpg
 import pytest
 
 from sandbox.github import Fault, GitHub
 from tests.clone import Clone, git
 from tests.sync.oracle import assert_equals_master
 from tests.sync.oracle import commit as push
-from tests.system import Answer, System
+from tests.system import Answer, System, running
 from tests.writes.asking import (
     DRILL,
     NO_OID,
@@ -159,6 +160,29 @@ async def test_a_bad_write_does_not_fail_its_neighbours(
     assert b"status: good" in at_master(system, ROOM)
     assert b"status: good" in at_master(system, SEEDS)
     assert "Nothing was saved" in answers[1].errors[0]["message"]
+
+
+async def test_a_document_that_cannot_be_read_does_not_fail_the_neighbours(
+    github: GitHub, database_url: str
+) -> None:
+    cold = "autosaves/2020-01-01-cold.md"
+    push(github.path, {cold: b"---\ndate: 2020-01-01\n---\n# Cold\n"}, at=1_577_880_000)
+    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "3"}) as system:
+        await system.sync()
+        connection = await asyncpg.connect(database_url)
+        await connection.execute("UPDATE sessions SET markdown = NULL WHERE path = $1", cold)
+        await connection.close()
+    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "3"}) as system:
+        github.faults.add(Fault(kind="corrupted_blob", count=None))
+
+        answers = await in_one_group(
+            system,
+            ("updateSession", {"id": cold, "status": "x"}),
+            ("createSession", {"title": "Good", "markdown": "x"}),
+            ("deletePriority", {"id": SEEDS}),
+        )
+
+    assert [answer.code for answer in answers] == ["MASTER_UNAVAILABLE", None, None]
 
 
 async def test_of_two_in_a_group_that_mind_the_same_revision_the_first_wins(

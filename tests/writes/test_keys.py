@@ -227,6 +227,58 @@ async def test_while_the_history_cannot_be_read_only_writes_with_a_key_fail(
     assert b"status: active" in at_master(system, ROOM)
 
 
+async def test_who_cannot_be_told_whether_it_was_saved_before_is_not_told_that_it_was_not(
+    github: GitHub, database_url: str
+) -> None:
+    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "1"}) as system:
+        await system.sync()
+        github.faults.add(Fault(kind="bad_gateway", when="after", operation="mutation"))
+        github.faults.add(Fault(kind="bad_gateway", operation_name="History", count=None))
+        first = await attempt(system, "updateProject", id=ROOM, status="x", **KEY)
+        assert first.code == "OUTCOME_UNKNOWN"
+    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "1"}) as system:
+        github.faults.add(Fault(kind="bad_gateway", operation="query", count=None))
+
+        again = await attempt(system, "updateProject", id=ROOM, status="x", **KEY)
+
+    assert again.code == "MASTER_UNAVAILABLE"
+    assert "whether an earlier try was saved is not known" in again.errors[0]["message"]
+    assert "Nothing was saved." not in again.errors[0]["message"]
+
+
+async def test_while_a_long_history_is_read_writes_without_a_key_go_first(
+    github: GitHub, database_url: str
+) -> None:
+    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "4"}) as system:
+        await system.sync()
+        slow = github.faults.add(
+            Fault(kind="hang", operation_name="HistoryOf", operation="query", count=None)
+        )
+        keyed = asyncio.create_task(attempt(system, "updateProject", id=ROOM, status="x", **KEY))
+        await slow.wait_until_struck()
+
+        await write(system, "updatePriority", id=SEEDS, status="x")
+        await write(system, "createSession", title="T", markdown="x")
+
+        assert not keyed.done()
+        assert (await keyed).code == "MASTER_UNAVAILABLE"
+
+
+async def test_a_cache_at_a_commit_that_is_no_more_does_not_keep_keys_from_working(
+    system: System, clone: Clone, github: GitHub
+) -> None:
+    await write(system, "updateProject", id=ROOM, status="one")
+    git(clone.path, "pull", "--quiet")
+    git(clone.path, "commit", "--quiet", "--amend", "--message", "Rewritten")
+    git(clone.path, "push", "--quiet", "--force")
+    git(github.path, "reflog", "expire", "--expire=now", "--all")
+    git(github.path, "gc", "--quiet", "--prune=now")
+
+    written = await write(system, "updateProject", id=ROOM, status="two", **KEY)
+
+    assert written["commit"]["oid"] == github.head
+
+
 # The copy in the cache
 
 

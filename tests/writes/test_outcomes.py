@@ -203,3 +203,78 @@ async def test_a_caller_who_goes_away_does_not_take_the_write_back(
             break
         await asyncio.sleep(0.01)
     assert subjects(system).count(f"Update {ROOM}: status") == 1
+
+
+# What is told of a mutation that was carried out
+
+
+async def test_a_mutation_that_fails_does_not_hide_what_those_beside_it_saved(
+    system: System,
+) -> None:
+    answer = await system.ask(
+        """mutation {
+          a: updateProject(input: {id: "autosaves/projects/reading-room.md", status: "x"})
+            { commit { oid } }
+          b: deleteSession(input: {id: "autosaves/nowhere.md"}) { commit { oid } }
+          c: createSession(input: {title: "T", markdown: "x"}) { commit { oid } }
+        }"""
+    )
+
+    assert answer.code == "NOT_FOUND"
+    assert answer.errors[0]["path"] == ["b"]
+    assert "commit" not in answer.errors[0]["extensions"]
+    assert answer.data["b"] is None
+    assert answer.data["c"]["commit"]["oid"] == system.github.head
+    assert answer.data["a"]["commit"]["oid"] in git(system.github.path, "log").decode()
+
+
+async def test_what_fails_after_a_write_says_that_it_was_saved(system: System) -> None:
+    system.github.faults.add(Fault(kind="bad_gateway", operation="query", count=None))
+
+    answer = await system.ask(
+        """mutation { createSession(input: {title: "T", markdown: "x"})
+          { session { id project { id } } commit { oid } }
+          other: createSession(input: {title: "T", markdown: "x"})
+          { session { id revision(wrong: 1) } } }"""
+    )
+    assert answer.code == "BAD_INPUT"  # nothing of it was begun
+
+    answer = await system.ask(
+        """mutation($input: CreateProjectInput!) { createProject(input: $input)
+          { project { sessions { nodes { markdown } totalCount } } commit { oid } } }""",
+        input={"name": "Reading hall", "markdown": "x"},
+    )
+    assert answer.errors == []
+
+
+async def test_a_commit_is_told_although_what_hangs_on_it_cannot_be_read(
+    github: GitHub,
+) -> None:
+    async with running(github, "postgresql://127.0.0.1:1/nowhere") as system:
+        github.faults.add(Fault(kind="bad_gateway", operation_name="Compare", count=None))
+
+        answer = await system.ask(
+            """mutation { createProject(input: {name: "Hall", markdown: "x"})
+              { project { sessions { totalCount } } commit { oid } } }"""
+        )
+
+    [error] = answer.errors
+    assert error["extensions"]["code"] == "MASTER_UNAVAILABLE"
+    assert error["extensions"]["commit"] == github.head
+    assert error["message"].startswith(f"It was saved in the commit {github.head}")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        '{ sessions(atLeast: "abc") { totalCount } }',
+        '{ sessions(where: {from: "2026-11-01"}) { totalCount } }',
+        'mutation { createSession(input: {title: "T", markdown: "x", occurredAt: "x"}) { cache } }',
+        'mutation { updatePriority(input: {id: "x", dueOn: "2026-02-30"}) { cache } }',
+        'mutation { updateProject(input: {id: "x", expectedRevision: 5}) { cache } }',
+    ],
+)
+async def test_a_wrong_value_in_the_text_of_an_operation_is_bad_input(
+    system: System, query: str
+) -> None:
+    assert (await system.ask(query)).code == "BAD_INPUT"
