@@ -456,7 +456,8 @@ class Writes(RuleBasedStateMachine):
     async def _sync(self) -> None:
         async with open_parts(load(self.environment)) as parts:
             report = await parts.reconciler.run()
-            assert report.outcome in {Outcome.APPLIED, Outcome.UNCHANGED}, report
+            # LAGGING: a write of unknown outcome may land yet, and the head is not called fresh.
+            assert report.outcome is not Outcome.SUPERSEDED, report
 
 
 def _operation(step: Step) -> dict[str, Any]:
