@@ -17,7 +17,6 @@ from api.gateway.provenance import Provenance, Source
 from api.master.committing import Commit
 from api.master.ledger import Landed
 from api.master.master import Head, Wanted
-from api.master.trees import TreeEntry
 
 log = logging.getLogger(__name__)
 
@@ -102,29 +101,23 @@ async def repeated(gateway: Gateway, write: Write, found: Landed, *, is_cached: 
     `is_cached`: the history that it was found in is that of the cache's head.
     """
     done = found.commit
-    head = await gateway.master.head_at(done.oid)
     chosen = iter(found.record.chosen)
-    entries: list[tuple[str | None, TreeEntry | None]] = []
+    paths: list[str | None] = []
     for step in write.steps:
         match step:
             case Delete():
-                path = None
+                paths.append(None)
             case Rename():
-                path = step.to
+                paths.append(step.to)
             case Addition(chosen=True):
-                path = next(chosen, step.path)
+                paths.append(next(chosen, step.path))
             case _:
-                path = step.path
-        entries.append((path, await gateway.master.entry_at(head.tree, path) if path else None))
-    blobs = await gateway.master.blobs(
-        Wanted(entry.oid, entry.size) for _, entry in entries if entry and entry.is_file
-    )
-    items = [
-        gateway.content.parse(path, entry.oid, blobs[entry.oid])
-        if path and entry and entry.is_file
-        else None
-        for path, entry in entries
-    ]
+                paths.append(step.path)
+    entries = await gateway.master.files_at(done.oid, [path for path in paths if path])
+    there = {path: entry for path, entry in entries.items() if entry and entry.is_file}
+    blobs = await gateway.master.blobs(Wanted(entry.oid, entry.size) for entry in there.values())
+    documents = {p: gateway.content.parse(p, e.oid, blobs[e.oid]) for p, e in there.items()}
+    items = [documents.get(path or "") for path in paths]
     outcome = CacheOutcome.UPDATED if is_cached else await _outcome(gateway, done.oid)
     return Landing(done.oid, done.committed_at, done.committed_at, outcome).written(items)
 

@@ -118,6 +118,24 @@ class Master:
                 return head, {path: self._entry(file) for path, file in files.items()}
         return head, {path: await self.entry_at(head.tree, path) for path in asked}
 
+    async def files_at(self, commit: str, paths: Iterable[str]) -> dict[str, TreeEntry | None]:
+        """What lies at each path as of a commit. One request, as `head_with`. Raises Missing."""
+        asked = list(dict.fromkeys(paths))
+        variables: dict[str, Json] = {f"p{i}": path for i, path in enumerate(asked)}
+        try:
+            repository = await self.read(
+                operations.commit_with(len(asked)),
+                {"oid": commit, **variables},
+                absent={("repository", "object", f"f{i}") for i in range(len(asked))},
+            )
+        except TooMuchAsked:  # so GitHub answers for any file over 10 MB, too
+            head = await self.head_at(commit)
+            return {path: await self.entry_at(head.tree, path) for path in asked}
+        found = repository.get("object")
+        if not isinstance(found, dict) or "tree" not in found:
+            raise Missing(f"GitHub does not have the commit {commit} (yet).")
+        return {path: self._entry(found.get(f"f{i}")) for i, path in enumerate(asked)}
+
     def _entry(self, file: Json) -> TreeEntry | None:
         if not isinstance(file, dict):
             return None

@@ -80,16 +80,34 @@ def head_with(contents: tuple[bool, ...]) -> DocumentNode:
 
     Variables p0, p1, ..., aliases f0, f1, ... `contents`: which of them come with their text.
     """
-    variables = "".join(f", $p{i}: String!" for i in range(len(contents)))
-    files = " ".join(
+    return parse(
+        f"query HeadWith($owner: String!, $name: String!, $ref: String!{_paths(len(contents))})"
+        " { repository(owner: $owner, name: $name) { ref(qualifiedName: $ref)"
+        f" {{ target {{ oid ... on Commit {{ committedDate tree {{ oid }} {_files(contents)}"
+        " } } } } }"
+    )
+
+
+@lru_cache(maxsize=16)
+def commit_with(paths: int) -> DocumentNode:
+    """A commit by its oid, and files as of it with their text: p0, p1, ... and f0, f1, ..."""
+    return parse(
+        f"query CommitWith($owner: String!, $name: String!, $oid: GitObjectID!{_paths(paths)})"
+        " { repository(owner: $owner, name: $name) { object(oid: $oid)"
+        f" {{ ... on Commit {{ oid committedDate tree {{ oid }} {_files((True,) * paths)}"
+        " } } } }"
+    )
+
+
+def _paths(count: int) -> str:
+    return "".join(f", $p{i}: String!" for i in range(count))
+
+
+def _files(contents: tuple[bool, ...]) -> str:
+    return " ".join(
         f"f{i}: file(path: $p{i}) {{ {_ENTRY} "
         + (f"object {{ ... on Blob {{ {_BLOB} }} }} }}" if content else "}")
         for i, content in enumerate(contents)
-    )
-    return parse(
-        f"query HeadWith($owner: String!, $name: String!, $ref: String!{variables})"
-        " { repository(owner: $owner, name: $name) { ref(qualifiedName: $ref)"
-        f" {{ target {{ oid ... on Commit {{ committedDate tree {{ oid }} {files} }} }} }} }} }}"
     )
 
 

@@ -26,6 +26,7 @@ OPERATIONS = {
     "a request of blobs": operations.blobs(BLOBS_A_REQUEST),
     "a head": operations.head_with(()),
     "a head with files": operations.head_with((False, True)),
+    "files of a commit": operations.commit_with(2),
     "a commit": operations.commit(0),
     "a commit that asks for oids": operations.commit(7),
 }

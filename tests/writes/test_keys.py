@@ -48,9 +48,11 @@ async def test_a_write_that_is_sent_again_gets_its_first_outcome(
 ) -> None:
     first = await write(system, name, **input, **KEY)
     await write(system, "updateSession", id=DRILL, status="meanwhile")
+    before = system.requests
 
     again = await write(system, name, **input, **KEY)
 
+    assert system.requests - before <= 1
     assert again["commit"] == first["commit"]
     assert git(system.github.path, "rev-parse", "main^").decode().strip() == first["commit"]["oid"]
     for kind in ("session", "project", "priority"):
