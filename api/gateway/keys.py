@@ -16,6 +16,7 @@ from api.master.messages import Key, Record
 log = logging.getLogger(__name__)
 
 _PATIENCE = 1.0  # seconds that a commit is held up by the search for the keys in it
+_HURRY = 0.05  # ... when it was held up before, and others wait
 
 
 class Keys:
@@ -40,7 +41,7 @@ class Keys:
         None when that is not known yet: a long history is read on meanwhile. `others_wait`: for
         those it is no use to wait any longer than once. Raises MasterError.
         """
-        patience = 0.0 if self._reading and others_wait else _PATIENCE
+        patience = _HURRY if self._reading and others_wait else _PATIENCE
         if self._reading is None:
             self._reading = self._gateway.tidy(self._read(head))
         await asyncio.wait({self._reading}, timeout=patience)
