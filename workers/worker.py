@@ -97,6 +97,11 @@ async def _close(worker: Worker, pool: ArqRedis) -> None:
     except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as error:
         log.info("the worker was closed without Redis (%s)", type(error).__name__)
     finally:
+        # A job that goes on would open a new connection, which nobody would close.
+        for task in worker.tasks.values():
+            task.cancel()
+        if worker.tasks:
+            await asyncio.wait(worker.tasks.values(), timeout=_CLOSE_SECONDS)
         await pool.connection_pool.disconnect()
 
 
