@@ -167,12 +167,12 @@ async def test_a_document_that_cannot_be_read_does_not_fail_the_neighbours(
 ) -> None:
     cold = "autosaves/2020-01-01-cold.md"
     push(github.path, {cold: b"---\ndate: 2020-01-01\n---\n# Cold\n"}, at=1_577_880_000)
-    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "3"}) as system:
+    async with running(github, database_url) as system:
         await system.sync()
         connection = await asyncpg.connect(database_url)
         await connection.execute("UPDATE sessions SET markdown = NULL WHERE path = $1", cold)
         await connection.close()
-    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "3"}) as system:
+    async with running(github, database_url) as system:
         github.faults.add(Fault(kind="corrupted_blob", count=None))
 
         answers = await in_one_group(
