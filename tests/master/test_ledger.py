@@ -175,3 +175,24 @@ async def test_keys_are_good_for_some_days(master: Master, repository: Path) -> 
 
     assert await found(Ledger(master, days=1), head, 1) == {1: head}
     assert await found(Ledger(master, days=-1), head, 1) == {}
+
+
+async def test_a_commit_whose_clock_was_wrong_hides_nothing(
+    master: Master, repository: Path
+) -> None:
+    plant(repository, {"a.md": "a"}, messages=[keyed(1), *["Somebody's"] * 150])
+    planting.plant(repository, {"b.md": "b"}, messages=("From the past",), at=1_000_000_000)
+    head = plant(repository, {"c.md": "c"}, messages=("Today",))
+
+    assert set(await found(Ledger(master), head, 1)) == {1}
+
+
+async def test_what_is_older_than_keys_are_good_for_is_not_read(
+    master: Master, repository: Path
+) -> None:
+    old = ("Somebody's",) * 450
+    planting.plant(repository, {"a.md": "a"}, messages=old, at=1_000_000_000)
+    head = plant(repository, {"b.md": "b"}, messages=[keyed(1), *["Today"] * 20])
+
+    assert set(await found(Ledger(master), head, 1)) == {1}
+    assert master.github.requests == 2, "a page with something new, and one that is old throughout"

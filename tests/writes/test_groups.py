@@ -2,11 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
+from typing import Any
 
 import asyncpg
 import pytest
 
+from api.master.master import Master
 from sandbox.github import Fault, GitHub
 from tests.clone import Clone, git
 from tests.sync.oracle import assert_equals_master
@@ -21,6 +23,7 @@ from tests.writes.asking import (
     at_master,
     attempt,
     cached_head,
+    commit_documents,
     last_message,
     mutation,
     paths_at_master,
@@ -272,3 +275,45 @@ async def test_a_document_that_is_wide_in_bytes_is_changed_as_a_whole(
     await write(system, "updateSession", id="autosaves/wide.md", status="done")
 
     assert at_master(system, "autosaves/wide.md").decode() == text.replace("open", "done")
+
+
+async def test_a_document_too_large_to_be_written_again_is_not_fetched_whole(
+    system: System, github: GitHub
+) -> None:
+    push(github.path, {"autosaves/huge.md": b"x" * 9_000_000})
+    await system.sync()
+    github.requests.clear()
+
+    answer = await attempt(system, "updateSession", id="autosaves/huge.md", status="x")
+
+    assert answer.code == "LIMIT_EXCEEDED"
+    assert all(request.response_bytes < 1_000_000 for request in github.requests)
+
+
+async def test_many_writes_of_many_documents_are_looked_at_in_portions(
+    github: GitHub, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the cache what lies at all their paths is asked of GitHub, in one request."""
+    paths = [f"autosaves/many/{number}.md" for number in range(450)]
+    push(github.path, dict.fromkeys(paths, b"---\nstatus: open\n---\nx\n"))
+    asked: list[int] = []
+    head_with = Master.head_with
+
+    async def counted(self: Master, paths: Iterable[str], *, contents: Container[str] = ()) -> Any:
+        asked.append(len(listed := list(paths)))
+        return await head_with(self, listed, contents=contents)
+
+    monkeypatch.setattr(Master, "head_with", counted)
+    async with running(github, database_url) as system:
+        answers = await asyncio.gather(
+            *(
+                commit_documents(
+                    system,
+                    *({"updateSession": {"id": path, "status": "done"}} for path in part),
+                )
+                for part in (paths[i : i + 45] for i in range(0, 450, 45))
+            )
+        )
+
+    assert [answer.errors for answer in answers] == [[]] * 10
+    assert max(asked) <= 200

@@ -366,3 +366,25 @@ async def test_two_processes_keep_one_copy(
     copied = await connection.fetchval("SELECT count(*) FROM keyed_writes")
     await connection.close()
     assert copied == 6
+
+
+async def test_a_copy_that_another_process_wrote_anew_is_filled_up_and_not_written_again(
+    system: System, other: System, database_url: str
+) -> None:
+    async def keyed(one: System, key: str) -> None:
+        await write(one, "createSession", title=key, markdown="x", idempotencyKey=key)
+        await until_copied(database_url, head_of(system.github.path))
+
+    await keyed(system, "a")
+    await keyed(other, "b")
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("TRUNCATE keyed_history, keyed_writes")
+    await keyed(system, "c")
+    generation = await connection.fetchval("SELECT generation FROM keyed_history")
+
+    await keyed(other, "d")
+    await keyed(system, "e")
+
+    assert await connection.fetchval("SELECT generation FROM keyed_history") == generation
+    assert await connection.fetchval("SELECT count(*) FROM keyed_writes") == 5
+    await connection.close()

@@ -109,3 +109,20 @@ async def test_who_waits_for_less_time_is_refused_sooner(github: GitHub, databas
 
     assert {answer.code for answer in answers} == {"RATE_LIMITED"}
     assert {answer.errors[0]["extensions"]["retryAfter"] for answer in answers} <= {2, 3}
+
+
+async def test_a_head_that_moved_while_github_takes_no_more_commits_is_not_built_upon_at_once(
+    system: System,
+) -> None:
+    moved = system.github.faults.add(Fault(kind="ref_moved"))
+    slow = system.github.faults.add(Fault(kind="latency", operation="mutation", ms=300))
+    writing = asyncio.create_task(attempt(system, "updateProject", id=ROOM, status="x"))
+    await slow.wait_until_struck()
+    system.parts.writer._committer._pace.block(asyncio.get_running_loop().time() + 60)
+
+    answer = await writing
+
+    assert moved.struck
+    assert answer.code == "RATE_LIMITED"
+    assert 50 < answer.errors[0]["extensions"]["retryAfter"] <= 60
+    assert b"status: active" in at_master(system, ROOM)
