@@ -465,6 +465,24 @@ async def test_a_refusal_of_a_second_try_does_not_settle_the_first(
     assert writer.has_once(write, await writer.send(write))
 
 
+async def test_a_limit_is_honoured_while_it_is_being_found_out_what_happened(
+    writer: Writer, github: GitHub
+) -> None:
+    first = github.faults.add(lost("502", when="before"))
+    clock = asyncio.get_running_loop().time
+    write, begun = change(), clock()
+    sending = asyncio.create_task(writer.send(write))
+    await first.wait_until_struck()
+    limit = github.faults.add(
+        Fault(kind="secondary_rate_limit", operation="mutation", retry_after=2)
+    )
+
+    assert writer.has_once(write, await sending)
+
+    assert limit.struck
+    assert clock() - begun >= 2
+
+
 async def test_a_request_that_hangs_leaves_half_of_the_time_to_find_out(
     writer: Writer, github: GitHub
 ) -> None:
