@@ -51,6 +51,12 @@ settings.register_profile("deep", max_examples=2000, deadline=None, print_blob=T
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the test that takes longest: all others run beside it, and none waits for it."""
+    items.sort(key=lambda item: "test_machine" not in item.nodeid)
+
+
 def run(work: Coroutine[object, object, None]) -> None:
     """Await in a synchronous fixture, on a loop of its own.
 
