@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: up test check format schema lock assets bench clean
+.PHONY: up test check format schema lock assets bench bench-sync clean
 
 up: $(READY) assets
 	@$(BIN)/annoris up $(UP)
@@ -32,6 +32,16 @@ schema: $(READY)
 # GraphiQL, served by the gateway itself. Without npm it comes from a CDN.
 assets: $(READY)
 	@$(BIN)/python -m api.http.graphiql install
+
+# What reads and writes cost, beside what they could, as tables; a quarter of an hour, or two
+# minutes with SIZES=1000 ROUNDS=1 SECONDS=0.2.
+bench: $(READY)
+	$(BIN)/python -m tests.bench.serving $(SIZES) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+# What syncs and health checks cost, as a table; minutes for 100,000 documents.
+bench-sync: $(READY)
+	$(BIN)/python -m tests.bench.sync $(SIZES)
 
 # The exact versions of everything, with hashes and without the address of an index.
 LOCK := .annoris/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header \
