@@ -7,6 +7,7 @@ bare repository. What it does on purpose wrong is in `faults`, how to ask for it
         github.url, github.token, github.clone_url
 """
 
+from sandbox.github.apps import App
 from sandbox.github.create import CannotCreate, create_repository
 from sandbox.github.faults import Fault, Faults
 from sandbox.github.identity import DEFAULT_IDENTITY, DEFAULT_TOKEN, Identity
@@ -18,6 +19,7 @@ from sandbox.github.webhooks import Webhook
 __all__ = [
     "DEFAULT_IDENTITY",
     "DEFAULT_TOKEN",
+    "App",
     "CannotCreate",
     "Fault",
     "Faults",

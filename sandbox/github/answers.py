@@ -12,6 +12,7 @@ from sandbox.github.limits import Budget
 
 JSON = "application/json; charset=utf-8"
 MEDIA_TYPE = "github.v4; format=json"
+REST_DOCS = "https://docs.github.com/rest"
 AUTH_DOCS = f"{DOCS}/guides/forming-calls-with-graphql#authenticating-with-graphql"
 SECONDARY_DOCS = (
     "https://docs.github.com/free-pro-team@latest/rest/overview/"

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from sandbox.github import answers, catalogue, execution, rest, schema
 from sandbox.github.answers import Answer
+from sandbox.github.apps import App, Apps, RefusedProof
 from sandbox.github.call import Call, new_request_id
 from sandbox.github.catalogue import GitHubError
 from sandbox.github.documents import Documents, Refused, check_nodes
@@ -38,6 +39,7 @@ class _Seen:
     request_id: str = ""
     operation_name: str | None = None
     identity: Identity | None = None
+    app: App | None = None
     draw: Draw | None = None
     cost: int = 0
     size: int = 0
@@ -49,13 +51,16 @@ class Api:
     def __init__(
         self,
         hosting: Hosting,
-        tokens: Mapping[str, Identity],
         faults: Faults,
         meter: Meter,
         requests: Requests,
+        *,
+        tokens: Mapping[str, Identity],
+        apps: Apps,
     ) -> None:
         self._hosting = hosting
         self._tokens = tokens
+        self._apps = apps
         self._faults = faults
         self._meter = meter
         self._requests = requests
@@ -68,6 +73,9 @@ class Api:
 
     async def rest(self, request: web.Request) -> web.StreamResponse:
         return await self._serve(request, "core", self._rest)
+
+    async def access_token(self, request: web.Request) -> web.StreamResponse:
+        return await self._serve(request, "core", self._access_token)
 
     # --- the frame of every request -------------------------------------------------------
 
@@ -121,12 +129,26 @@ class Api:
             return answers.no_user_agent()
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         token = token.strip()
+        if "installation" in request.match_info:
+            return self._refuse_app(token, seen)
         if not token or scheme.lower() not in ("bearer", "token"):
             if seen.resource == "core":
                 return answers.refusal(catalogue.REQUIRES_AUTHENTICATION, 401)
             return answers.refusal(catalogue.UNAUTHENTICATED, 401, answers.AUTH_DOCS)
-        seen.identity = self._tokens.get(token)
-        return answers.refusal(catalogue.BAD_CREDENTIALS, 401) if not seen.identity else None
+        seen.identity = self._tokens.get(token) or self._apps.identity(token)
+        if seen.identity is None or seen.identity.has_ended:
+            seen.identity = None
+            return answers.refusal(catalogue.BAD_CREDENTIALS, 401)
+        return None
+
+    def _refuse_app(self, proof: str, seen: _Seen) -> Answer | None:
+        seen.kind = "token"
+        try:
+            seen.app = self._apps.prove(proof)
+        except RefusedProof as refused:
+            return answers.refusal(refused.message, refused.status, answers.REST_DOCS)
+        seen.identity = seen.app.identity
+        return None
 
     def _response(self, request: web.Request, seen: _Seen, answer: Answer) -> web.StreamResponse:
         if answer.cut:
@@ -140,6 +162,8 @@ class Api:
             if seen.identity.credential == "personal access token":
                 headers["x-oauth-scopes"] = "repo"
                 headers["x-accepted-oauth-scopes"] = "repo"
+            if ends := seen.identity.token_ends:
+                headers["github-authentication-token-expiration"] = f"{ends:%Y-%m-%d %H:%M:%S} UTC"
         headers["Content-Type"] = answer.content_type
         headers.update(answer.headers)
         return web.Response(status=answer.status, body=answer.body, headers=headers)
@@ -288,4 +312,16 @@ class Api:
         budget = self._meter.budget(identity.login, "core")
         call = Call(self._hosting, identity, draw, seen.request_id, budget)
         answer = await rest.answer(request, call)
+        return await self._break(seen, draw, after=True) or answer
+
+    async def _access_token(self, request: web.Request, seen: _Seen) -> Answer:
+        draw = self._draw(request, seen, "token")
+        if broken := await self._break(seen, draw, after=False):
+            return broken
+        app = seen.app
+        if app is None or str(app.installation) != request.match_info["installation"]:
+            return rest.not_found()
+        if app.suspended:
+            return answers.refusal(catalogue.INSTALLATION_SUSPENDED, 403, answers.REST_DOCS)
+        answer = answers.of_json(self._apps.give(app), 201)
         return await self._break(seen, draw, after=True) or answer

@@ -183,6 +183,18 @@ TIMEOUT: Final = _recorded(
 BAD_CREDENTIALS: Final = _recorded("Bad credentials")
 UNAUTHENTICATED: Final = _recorded("This endpoint requires you to be authenticated.")
 REQUIRES_AUTHENTICATION: Final = _assumed("Requires authentication")
+JWT_UNREADABLE: Final = _recorded("A JSON web token could not be decoded")
+JWT_EXPIRED: Final = _recorded(
+    "'Expiration time' claim ('exp') must be a numeric value representing the future time at "
+    "which the assertion expires"
+)
+JWT_TOO_LONG: Final = _recorded("'Expiration time' claim ('exp') is too far in the future")
+JWT_ISSUED_LATER: Final = _recorded(
+    "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was "
+    "issued"
+)
+APP_NOT_FOUND: Final = _recorded("Integration not found")
+INSTALLATION_SUSPENDED: Final = _recorded("This installation has been suspended")
 BAD_JSON: Final = _recorded("Problems parsing JSON")
 REST_NOT_FOUND: Final = _recorded("Not Found")
 REST_SHA_MALFORMED: Final = _assumed("The sha parameter must be exactly 40 characters.")

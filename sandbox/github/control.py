@@ -24,7 +24,7 @@ its fields, all but `kind` optional, are those of `sandbox.github.faults.Fault`:
                     repository_renamed, repository_archived, webhook_drop, webhook_delay,
                     webhook_duplicate, webhook_reorder
     when            before (default) or after the request was carried out
-    operation       query, mutation, rest, git or webhook: only those
+    operation       query, mutation, rest, token, git or webhook: only those
     operation_name  only operations of that name (or webhook events of that name)
     token           only requests made with that token
     nth             only the nth of the requests that match

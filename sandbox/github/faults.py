@@ -16,7 +16,7 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-Operation = Literal["query", "mutation", "rest", "git", "webhook"]
+Operation = Literal["query", "mutation", "rest", "token", "git", "webhook"]
 
 When = Literal["before", "after"]
 
@@ -50,19 +50,20 @@ Kind = Literal[
 ]
 
 API: Final[frozenset[Operation]] = frozenset({"query", "mutation", "rest"})
+HTTP: Final[frozenset[Operation]] = API | {"token"}
 GRAPHQL: Final[frozenset[Operation]] = frozenset({"query", "mutation"})
 MUTATION: Final[frozenset[Operation]] = frozenset({"mutation"})
 WEBHOOK: Final[frozenset[Operation]] = frozenset({"webhook"})
 
 STRIKES: Final[Mapping[Kind, frozenset[Operation]]] = {
-    "latency": API | {"git"},
-    "bad_gateway": API | {"git"},
-    "gateway_timeout": API,
-    "dropped": API | {"git"},
-    "hang": API | {"git"},
+    "latency": HTTP | {"git"},
+    "bad_gateway": HTTP | {"git"},
+    "gateway_timeout": HTTP,
+    "dropped": HTTP | {"git"},
+    "hang": HTTP | {"git"},
     "something_wrong": GRAPHQL,
     "rate_limit": API,
-    "secondary_rate_limit": API,
+    "secondary_rate_limit": HTTP,
     "resource_limits": frozenset({"query"}),
     "bad_credentials": API,
     "forbidden": MUTATION,

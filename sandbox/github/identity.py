@@ -1,6 +1,7 @@
 """Who a token speaks for, and what it may do."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 Permission = Literal["ADMIN", "MAINTAIN", "WRITE", "TRIAGE", "READ"]
@@ -21,6 +22,8 @@ class Identity:
     id: int = 1001
     permission: Permission | None = "WRITE"
     credential: Credential = "personal access token"
+    token_ends: datetime | None = None
+    """When the token ends, if it does; answers say so in a header, and later it is refused."""
 
     @property
     def display_name(self) -> str:
@@ -29,6 +32,10 @@ class Identity:
     @property
     def commit_email(self) -> str:
         return self.email or f"{self.id}+{self.login}@users.noreply.github.com"
+
+    @property
+    def has_ended(self) -> bool:
+        return self.token_ends is not None and datetime.now(UTC) >= self.token_ends
 
     @property
     def may_read(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["query", "mutation", "rest", "git", "invalid"]
+Kind = Literal["query", "mutation", "rest", "token", "git", "invalid"]
 
 REMEMBERED = 10_000
 

@@ -1,13 +1,14 @@
 """The server: one hosted repository on one port, until it is stopped."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
 from aiohttp import web
 
 from sandbox.github.api import BODY_LIMIT, Api
+from sandbox.github.apps import App, Apps
 from sandbox.github.control import Control
 from sandbox.github.create import prepare
 from sandbox.github.faults import Faults, Target
@@ -25,6 +26,8 @@ WATCH_SECONDS = 0.25
 GRACE_SECONDS = 1.0
 """How long requests that are running may take to finish when the server stops."""
 
+ACCESS_TOKENS = "/app/installations/{installation}/access_tokens"
+
 
 class GitHub:
     """A stand-in for GitHub that serves one bare repository; an async context manager.
@@ -39,6 +42,7 @@ class GitHub:
         name: str = "annoris/documents",
         branch: str = "main",
         tokens: Mapping[str, Identity] | None = None,
+        apps: Iterable[App] = (),
         host: str = "127.0.0.1",
         port: int = 0,
         webhook: Webhook | None = None,
@@ -49,7 +53,9 @@ class GitHub:
         self.port = port
         self.tokens: dict[str, Identity] = dict(tokens or {DEFAULT_TOKEN: DEFAULT_IDENTITY})
         """May be changed while running: a token that is removed is a revoked one."""
-        users = {user.commit_email: user for user in self.tokens.values()}
+        self.apps = Apps.of(apps)
+        bots = [app.identity for app in self.apps.known.values()]
+        users = {user.commit_email: user for user in (*self.tokens.values(), *bots)}
         self.hosting = Hosting(Repository(repository), name, branch, users=users)
         self.faults = Faults(self.hosting.head)
         self.meter = Meter(limits or Limits())
@@ -118,7 +124,14 @@ class GitHub:
         if self._runner is not None:
             return
         await asyncio.to_thread(prepare, self.path)
-        self._api = Api(self.hosting, self.tokens, self.faults, self.meter, self.requests)
+        self._api = Api(
+            self.hosting,
+            self.faults,
+            self.meter,
+            self.requests,
+            tokens=self.tokens,
+            apps=self.apps,
+        )
         runner = web.AppRunner(
             self._application(self._api), access_log=None, shutdown_timeout=GRACE_SECONDS
         )
@@ -168,6 +181,8 @@ class GitHub:
             [
                 web.post("/graphql", api.graphql),
                 web.post("/api/graphql", api.graphql),
+                web.post(ACCESS_TOKENS, api.access_token),
+                web.post(f"/api/v3{ACCESS_TOKENS}", api.access_token),
                 web.route("*", "/repos/{owner}/{name}/{rest:.*}", api.rest),
                 web.route("*", "/api/v3/repos/{owner}/{name}/{rest:.*}", api.rest),
                 web.route("*", r"/{owner}/{name}.git{path:/.*}", self._serve_git),
