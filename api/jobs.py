@@ -7,18 +7,22 @@ run finds by itself.
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import orjson
-from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 
 SYNC, HEALTH_CHECK, RETENTION = "sync", "health_check", "retention"
 QUEUE = "annoris"
-_BUCKET = 1.0  # seconds; rings for one job within it become one run after it
+_BUCKET = 1.0  # seconds; rings for one job within them become one run after them
 _PATIENCE = 2.0  # seconds for Redis to take a ring
+_CONNECT_SECONDS = 1.0
+_ANSWER_SECONDS = 5.0  # as long also for a ring that was given up: arq takes back its WATCH
 
 
 def serialize(job: object) -> bytes:
@@ -26,38 +30,44 @@ def serialize(job: object) -> bytes:
     return orjson.dumps(job, default=str)
 
 
-def redis_settings(url: str) -> RedisSettings:
-    settings = RedisSettings.from_dsn(url)
-    settings.conn_timeout = 1
-    settings.conn_retries = 0
-    return settings
+def connect(url: str) -> ArqRedis:
+    """Redis, of which every answer is waited for in bounded time. Connects when it is needed.
+
+    arq's own `create_pool` sets no bound: a frozen Redis, or a network that swallows everything,
+    would hold a worker for ever.
+    """
+    return ArqRedis(
+        ConnectionPool.from_url(
+            url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_ANSWER_SECONDS
+        ),
+        job_serializer=serialize,
+        job_deserializer=orjson.loads,
+        default_queue_name=QUEUE,
+    )
 
 
 class Doorbell:
     """Rings for jobs. Never raises: without Redis nobody hears, and that is all."""
 
     def __init__(self, url: str | None) -> None:
-        self._url = url
-        self._pool: ArqRedis | None = None
-        self._connecting = asyncio.Lock()
+        self.redis = connect(url) if url else None
 
-    async def ring(self, job: str) -> bool:
-        """Have `job` run soon, once however often it is rung for within a second.
+    async def ring(self, job: str, *, within: float = _BUCKET) -> bool:
+        """Have `job` run within so many seconds, once however often it is rung for meanwhile.
 
         False when Redis did not take the ring.
         """
-        if self._url is None:
+        if self.redis is None:
             return False
         # Rings of one bucket share a job that starts when the bucket is over, so that none of
         # them can fall into a run that has looked at the master already.
-        bucket = int(time.time() / _BUCKET) + 1
+        bucket = int(time.time() / within) + 1
         try:
             async with asyncio.timeout(_PATIENCE):
-                pool = await self._connected(self._url)
-                await pool.enqueue_job(
+                await self.redis.enqueue_job(
                     job,
-                    _job_id=f"{job}:{bucket}",
-                    _defer_until=datetime.fromtimestamp(bucket * _BUCKET, UTC),
+                    _job_id=f"{job}:{within:g}:{bucket}",
+                    _defer_until=datetime.fromtimestamp(bucket * within, UTC),
                     _expires=3600,
                 )
                 return True
@@ -67,26 +77,16 @@ class Doorbell:
 
     async def is_heard(self) -> bool:
         """Whether Redis takes rings."""
-        if self._url is None:
+        if self.redis is None:
             return False
         try:
             async with asyncio.timeout(_PATIENCE):
-                await (await self._connected(self._url)).ping()
+                await self.redis.ping()
                 return True
         except (RedisError, OSError, TimeoutError):
             return False
 
-    async def _connected(self, url: str) -> ArqRedis:
-        async with self._connecting:
-            if self._pool is None:
-                self._pool = await create_pool(
-                    redis_settings(url),
-                    job_serializer=serialize,
-                    job_deserializer=orjson.loads,
-                    default_queue_name=QUEUE,
-                )
-            return self._pool
-
     async def close(self) -> None:
-        if self._pool:
-            await self._pool.aclose(close_connection_pool=True)
+        if self.redis:
+            with suppress(RedisError, OSError):  # it may be frozen, and not say goodbye
+                await self.redis.aclose(close_connection_pool=True)

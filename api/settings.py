@@ -5,10 +5,22 @@ Nothing below `cli`, `app` and the worker's start-up looks at the environment.
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -30,8 +42,23 @@ def _addresses(value: object) -> object:
     return {name.strip().casefold(): address.strip() for name, _, address in pairs}
 
 
+def _lines(value: object) -> object:
+    r"""Text of several lines, which hosting platforms keep as one with `\n` for the breaks."""
+    return value.replace(r"\n", "\n") if isinstance(value, str) else value
+
+
+def _urls(value: object) -> object:
+    """URLs with commas or spaces between them. A comma in one of them does not end it."""
+    if not isinstance(value, str):
+        return value
+    return tuple(re.split(r"[\s,]+(?=[A-Za-z0-9]+://)", value.strip(" \t\n,")))
+
+
 Addresses = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_addresses)]
 Directories = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_directories)]
+Pem = Annotated[SecretStr, BeforeValidator(_lines)]
+_APP = ("github_app_id", "github_app_private_key", "github_app_installation_id")
+Urls = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_urls)]
 Role = Literal["all", "api", "worker"]
 
 
@@ -46,7 +73,21 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         default=None, description="Redis, as redis:// or rediss://; without it no job is queued"
     )
-    github_token: SecretStr = Field(description="token that may read and write the repository")
+    github_app_id: str | None = Field(
+        default=None, description="number or client id of a GitHub App"
+    )
+    github_app_private_key: Pem | None = Field(
+        default=None, description="its private key in PEM, line breaks also as \\n"
+    )
+    github_app_installation_id: int | None = Field(
+        default=None, gt=0, description="number of its installation at the repository's owner"
+    )
+    github_token: SecretStr | None = Field(  # after those of the App, with which it is compared
+        default=None,
+        validate_default=True,
+        description="token that may read and write the repository; or set up a GitHub App with "
+        f"{', '.join(_APP).upper()}",
+    )
     github_repository: str = Field(description="owner/name")
     github_branch: str = Field(default="main", description="the branch that is the master")
     github_api_url: str = Field(
@@ -63,8 +104,15 @@ class Settings(BaseSettings):
     max_staleness_seconds: float = Field(
         default=3600, ge=0, description="age in seconds up to which CACHE answers are fresh"
     )
-    sync_interval_minutes: int = Field(
-        default=60, ge=1, le=60, description="minutes between syncs, counted from the full hour"
+    sync_interval_minutes: int = Field(default=60, ge=1, le=60, description="minutes between syncs")
+    sync_minute: int = Field(
+        default=0, ge=0, le=59, description="minute of the hour of one of the syncs"
+    )
+    nightly_hour: int = Field(
+        default=3, ge=0, le=23, description="hour (UTC) of the daily health check and retention"
+    )
+    alert_urls: Urls = Field(
+        default=(), description="whom to tell of incidents: URLs as apprise knows them"
     )
     session_paths: Directories = Field(default=("autosaves",), description="directories")
     project_paths: Directories = Field(
@@ -74,7 +122,7 @@ class Settings(BaseSettings):
         default=("autosaves/priorities",), description="directories"
     )
     database_timeout_seconds: float = Field(
-        default=2, gt=0, description="bound of one read or write of the cache before it counts down"
+        default=0.25, gt=0, description="time in seconds that a reader waits for PostgreSQL"
     )
     master_timeout_seconds: float = Field(
         default=10, gt=0, description="bound of one request to GitHub"
@@ -90,11 +138,50 @@ class Settings(BaseSettings):
         default=2_000_000, ge=1_000, description="largest document that is read or written, bytes"
     )
 
+    @property
+    def too_old(self) -> timedelta:
+        """The age from which on the cache should have been synced, and was not."""
+        return timedelta(seconds=self.max_staleness_seconds, minutes=self.sync_interval_minutes)
+
+    @field_validator("alert_urls")
+    @classmethod
+    def _are_urls(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not all(re.match(r"[A-Za-z0-9]+://[^\s]+$", url.get_secret_value()) for url in value):
+            raise ValueError("must be URLs as apprise knows them, with commas or spaces between")
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _is_postgres(cls, value: SecretStr) -> SecretStr:
         if urlsplit(value.get_secret_value()).scheme not in {"postgres", "postgresql"}:
             raise ValueError("must be a URL that starts with postgres:// or postgresql://")
+        return value
+
+    @field_validator("github_app_private_key")
+    @classmethod
+    def _is_private_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not _is_rsa_key(value.get_secret_value()):
+            raise ValueError("must be the private key of a GitHub App, in PEM")
+        return value
+
+    @field_validator("github_app_id")
+    @classmethod
+    def _is_app(cls, value: str | None) -> str | None:
+        if value and not re.fullmatch(r"[A-Za-z0-9.]+", value):
+            raise ValueError("must be the number or the client id of a GitHub App")
+        return value
+
+    @field_validator("github_token")
+    @classmethod
+    def _is_one_way_in(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """Either a token or an App."""
+        # What is not among the data was set, and is wrong.
+        unset = [name for name in _APP if info.data.get(name, "wrong") is None]
+        if value and unset != list(_APP):
+            raise ValueError("must not be set beside a GitHub App: choose one of them")
+        if not value and unset:
+            names = ["github_token"] if unset == list(_APP) else unset
+            raise PydanticCustomError("missing", "missing", {"names": names})
         return value
 
     @field_validator("agent_addresses")
@@ -151,12 +238,22 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 def _sentence(error: ValidationError) -> str:
     missing, wrong = [], []
     for problem in error.errors(include_input=False, include_url=False):
-        name = str(problem["loc"][0]).upper()
+        name = str(problem["loc"][0])
         if problem["type"] == "missing":
-            description = Settings.model_fields[name.lower()].description
-            missing.append(f"{name} ({description})")
+            missing += [_described(one) for one in problem.get("ctx", {}).get("names", [name])]
         else:
-            wrong.append(f"{name} {problem['msg'].removeprefix('Value error, ')}")
+            wrong.append(f"{name.upper()} {problem['msg'].removeprefix('Value error, ')}")
     parts = [f"set {' and '.join(missing)}"] if missing else []
     parts += [f"correct {'; '.join(wrong)}"] if wrong else []
     return f"Cannot start: {', and '.join(parts)}."
+
+
+def _described(name: str) -> str:
+    return f"{name.upper()} ({Settings.model_fields[name].description})"
+
+
+def _is_rsa_key(pem: str) -> bool:
+    try:
+        return isinstance(load_pem_private_key(pem.encode(), password=None), RSAPrivateKey)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password
+        return False

@@ -7,15 +7,19 @@ from datetime import timedelta
 
 from api.cache.cache import Cache
 from api.cache.database import Database
-from api.documents import PARSER_VERSION, Layout
+from api.documents import Layout
 from api.gateway.gateway import Gateway
 from api.gateway.writes import Writer
 from api.jobs import Doorbell
+from api.master.credentials import App, Credentials, FixedToken
 from api.master.master import Master
 from api.master.transport import GitHub
+from api.memory import giving_back
 from api.settings import Settings, SettingsError
 from api.sync.content import Content
 from api.sync.reconcile import Reconciler
+
+_WORK_SECONDS = 2.0  # for a statement that no reader waits for, before PostgreSQL counts as down
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +46,38 @@ def layout_of(settings: Settings) -> Layout:
         raise SettingsError(f"Cannot start: correct {names}: {error}") from error
 
 
+def credentials_of(settings: Settings) -> Credentials:
+    """The one of the two ways to GitHub that is set up."""
+    app_id, key = settings.github_app_id, settings.github_app_private_key
+    installation_id = settings.github_app_installation_id
+    if app_id and key and installation_id:
+        return App(app_id, key.get_secret_value(), installation_id)
+    if settings.github_token:
+        return FixedToken(settings.github_token.get_secret_value())
+    raise SettingsError("Cannot start: set GITHUB_TOKEN or a GitHub App.")
+
+
 @asynccontextmanager
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Open the parts, and close them in reverse. Nothing is connected before it is needed."""
     layout = layout_of(settings)
     origin = (
         f"{settings.github_repository}@{settings.github_branch} "
-        f"{layout.fingerprint} parser {PARSER_VERSION}"
+        f"{layout.fingerprint} up to {settings.max_document_bytes} bytes"
     )
     doorbell = Doorbell(settings.redis_url.get_secret_value() if settings.redis_url else None)
     try:
         async with (
+            giving_back(),
             GitHub(
                 settings.github_api_url,
-                settings.github_token.get_secret_value(),
+                credentials_of(settings),
                 timeout=settings.master_timeout_seconds,
             ) as github,
             Database(
                 settings.database_url.get_secret_value(),
-                timeout=settings.database_timeout_seconds,
+                timeout=max(_WORK_SECONDS, settings.database_timeout_seconds),
+                read_timeout=settings.database_timeout_seconds,
             ) as database,
         ):
             master = Master(github, settings.github_repository, settings.github_branch)

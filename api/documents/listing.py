@@ -1,4 +1,4 @@
-"""Lists of documents: what may be asked, in which order, and where a page ends. Pure.
+"""Lists: what may be asked of them, in which order, and where a page ends. Pure.
 
 The cache answers the same questions in SQL; `page_of` is the meaning that both must have.
 """
@@ -8,7 +8,7 @@ import binascii
 import json
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -34,13 +34,15 @@ class InvalidPage(ValueError):
 class Order(Enum):
     """How a list is ordered. Each is a total order: ties are broken by path.
 
-    A descending order is the exact reverse of the ascending one.
+    A descending order is the exact reverse of the ascending one. NUMBER_DESC is for records that
+    are no documents: they are numbered, and have no path.
     """
 
     OCCURRED_AT_DESC = ("occurred", True)
     OCCURRED_AT_ASC = ("occurred", False)
     PATH_ASC = ("path", False)
     RANK_ASC = ("rank", False)
+    NUMBER_DESC = ("number", True)
 
     @property
     def key(self) -> str:
@@ -132,6 +134,12 @@ def position(order: Order, document: AnyDocument) -> Position:
     return key_of(order.key, document), document.path
 
 
+def position_in(order: Order) -> Callable[[AnyDocument], Position]:
+    """`position` for many documents."""
+    name = order.key
+    return lambda document: (key_of(name, document), document.path)
+
+
 def matches(where: Where, document: AnyDocument) -> bool:
     if not isinstance(document, Session):
         return where == Where()
@@ -196,8 +204,13 @@ def page_of(listing: Listing, window: Window, index: Iterable[Indexed]) -> Page:
 
 
 def cursor(order: Order, document: AnyDocument) -> str:
+    """The cursor of the place where a document is."""
+    return cursor_at(order, position(order, document))
+
+
+def cursor_at(order: Order, place: Position) -> str:
     """An opaque text that names a place in an ordered list, whether or not something is there."""
-    key, path = position(order, document)
+    key, path = place
     written = key.astimezone(UTC).isoformat() if isinstance(key, datetime) else key
     text = json.dumps([order.key, written, path], ensure_ascii=False, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
@@ -220,8 +233,8 @@ def _read_key(order_key: str, written: object) -> Key:
         moment = datetime.fromisoformat(written)
         if moment.tzinfo is not None:
             return moment.astimezone(UTC)
-    elif order_key == "rank" and isinstance(written, int) and abs(written) < 2**63:
-        return written
+    elif order_key in {"rank", "number"} and type(written) is int and abs(written) < 2**63:
+        return written  # and no bool, which is an int as well
     elif order_key == "path" and written == "":
         return ""
     raise ValueError
@@ -240,7 +253,7 @@ def window(
         raise InvalidPage("Ask for `first` or for `last`, not for both.")
     size = first if last is None else last
     if size is not None and not 0 <= size <= MAX_PAGE:
-        raise InvalidPage(f"A page has 0 to {MAX_PAGE} documents; ask for the rest by cursor.")
+        raise InvalidPage(f"A page has 0 to {MAX_PAGE} entries; ask for the rest by cursor.")
     return Window(
         size=20 if size is None else size,
         after=None if after is None else read_cursor(order, after),

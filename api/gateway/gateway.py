@@ -3,27 +3,35 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from api.cache.cache import Cache, CachedHead
+from api.cache.cache import Cache
 from api.cache.database import CacheUnavailable
+from api.cache.snapshot import CachedHead
 from api.documents import Layout
+from api.gateway.cache_view import CacheView, Reading
+from api.gateway.circuit import Circuit
 from api.gateway.errors import BadInput, GatewayError, of_read
+from api.gateway.heads import Heads, Question
 from api.gateway.provenance import Consistency, FallbackReason
-from api.gateway.views import CacheView, MasterView, Reading, VerifiedView, View
+from api.gateway.views import MasterView, VerifiedView, View
 from api.jobs import SYNC
-from api.master.errors import MasterError
+from api.master.errors import MasterError, RateLimited
 from api.master.master import Master
 from api.sync.content import Content
 from api.sync.log import logged
-from api.sync.reconcile import Reconciler
+from api.sync.proven import ProvenIndex
+from api.sync.reconcile import Outcome, Reconciler
 
 log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 10.0  # for commits that are on their way when the process is told to stop
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between tries to bring the cache along
+LAG_SECONDS = 10.0  # for GitHub's replicas to show a commit that a webhook told of
 KEPT = timedelta(days=1)  # how long a cold body that was read stays in the cache
 
 
@@ -46,10 +54,20 @@ class Gateway:
         self.outdated_at: datetime | None = None
         self._ring = ring
         self._repairing: asyncio.Task[None] | None = None
-        self._syncing = asyncio.Lock()
-        self._sync_wanted = False
+        self._asked = set[str | None]()
+        self._syncing: asyncio.Task[None] | None = None
+        self._told = set[str]()
+        self._looking: asyncio.Task[None] | None = None
         self._writing: set[asyncio.Task[None]] = set()
         self._tidying: set[asyncio.Task[None]] = set()
+        self.circuit = Circuit(self.master, self.tidy)
+        through = self.master.behind(self.circuit.asking, patience=self.master.github.timeout)
+        # What views stand on: the same parts, but readers' requests go through the circuit.
+        self.for_readers = replace(
+            reconciler, master=through, content=self.content.through(through)
+        )
+        self.heads = Heads(through, self.circuit, self.tidy)
+        self.index = ProvenIndex(self.for_readers, self.tidy)
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,6 +80,7 @@ class Gateway:
     ) -> None:
         if self._writing:
             await asyncio.wait(self._writing, timeout=_DRAIN_SECONDS)
+        self.circuit.close()
         for task in self._tidying:
             task.cancel()
         if self._tidying:
@@ -71,28 +90,71 @@ class Gateway:
         """Run work that must go on when the request that wanted it, or the server, is gone."""
         return _run(work, self._writing)
 
-    def request_sync(self) -> None:
-        """Have the cache brought up to date soon: by the worker, or here if it cannot be rung."""
-        self.tidy(self._sync())
+    def request_sync(self, told: str | None = None) -> None:
+        """Have the cache brought up to date soon: by the worker, or here if it cannot be rung.
+
+        `told`: the commit that the master is said to be at. If the cache is there, that is all.
+        """
+        # However many ask, one task works for them all. Who asks while it does may know of a
+        # newer commit than it saw, so it goes round once more.
+        self._asked.add(told)
+        if self._syncing is None or self._syncing.done():
+            self._syncing = self.tidy(self._sync_as_asked())
+        if told:
+            self._told.add(told)
+            if self._looking is None or self._looking.done():
+                self._looking = self.tidy(self._look_again())
 
     def tidy(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run work that the next sync would do as well: the end of the process does not wait."""
         return _run(work, self._tidying)
 
-    async def _sync(self) -> None:
-        if await self._ring(SYNC):
-            return
-        # However many ask, one runs at a time; who asks while it runs may know of a newer commit
-        # than it saw, so it runs once more.
-        self._sync_wanted = True
-        async with self._syncing:
-            if not self._sync_wanted:
-                return
-            self._sync_wanted = False
+    async def _sync_as_asked(self) -> None:
+        """Meet all requests, however long Redis, PostgreSQL and GitHub may be away."""
+        pause = _FIRST_PAUSE
+        while self._asked:
+            asked, self._asked = self._asked, set()
+            if await self._is_at(asked) or await self._ring(SYNC) or await self._sync():
+                pause = _FIRST_PAUSE
+                continue
+            self._asked |= asked
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _look_again(self) -> None:
+        """GitHub's replicas lag: a sync may have seen the branch as it was before the push."""
+        while self._told:
+            told, self._told = self._told, set()
+            await asyncio.sleep(LAG_SECONDS)
             try:
-                await logged(self.cache, SYNC, self.reconciler.run)
-            except (MasterError, CacheUnavailable) as error:
-                log.warning("the cache is as it was: %s", error)
+                async with self.cache.snapshot() as snapshot:
+                    arrived = {commit for commit in told if await snapshot.applied_at(commit)}
+            except CacheUnavailable:
+                arrived = set()
+            if told - arrived:
+                self.request_sync()
+
+    async def _is_at(self, told: set[str | None]) -> bool:
+        """Whether the cache is at the one commit that the master is said to be at.
+
+        That it was there once is not enough: the branch may have been set back to it.
+        """
+        try:
+            async with self.cache.snapshot() as snapshot:
+                return snapshot.head is not None and told == {snapshot.head.commit}
+        except CacheUnavailable:
+            return False
+
+    async def _sync(self) -> bool:
+        """Sync here. False when it has to be tried again."""
+        try:
+            report = await logged(self.reconciler, SYNC, self.reconciler.run)
+        except (MasterError, CacheUnavailable) as error:
+            log.warning("the cache is as it was, the sync is tried again: %s", error)
+            if isinstance(error, RateLimited):
+                await asyncio.sleep(error.retry_after)
+            return False
+        return report.outcome in {Outcome.UNCHANGED, Outcome.APPLIED}
 
     async def outdate(self) -> None:
         """The master has moved on without the cache: say so to all, and have it brought along."""
@@ -123,7 +185,7 @@ class Gateway:
         """Bring the cache along, however long PostgreSQL, GitHub or the worker may be away."""
         pause = _FIRST_PAUSE
         while True:
-            await self._sync()
+            self.request_sync()
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             try:
@@ -156,23 +218,40 @@ def _run(
     return task
 
 
+def _is_open(opening: asyncio.Task[View]) -> bool:
+    return opening.done() and not opening.cancelled() and not opening.exception()
+
+
 def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         log.error("work in the background failed", exc_info=error)
 
 
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What an answer is from: a version of the cache, that is fresh until some moment."""
+
+    head: CachedHead
+    fresh_until: datetime
+
+
 class Operation:
     """The reads of one GraphQL operation. Fields that ask alike share one view: one snapshot.
 
+    `repeats`: whoever runs it does so again on Repeat, which the cache's moving on then leads to.
     Use as an async context manager. Raises GatewayError.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, *, repeats: bool = False) -> None:
         self._gateway = gateway
+        self._repeats = repeats
+        self._limits: list[float] = []
         # By `atLeast`: a commit that this operation made may be newer than what it read before.
         self._readings: dict[str | None, Reading] = {}
         self._views: dict[tuple[object, ...], asyncio.Task[View]] = {}
         self._closed = False
+        self.basis: Basis | None = None
+        """What all views were of, when it is over. None if not one fresh version of the cache."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -187,12 +266,30 @@ class Operation:
 
     async def close(self) -> None:
         """End the operation. Resolvers that were left behind get no connection any more."""
+        if self._closed:
+            return
         self._closed = True
         for opening in self._views.values():
             opening.cancel()
         await asyncio.gather(*self._views.values(), return_exceptions=True)
         for reading in self._readings.values():
-            await reading.close()
+            reading.close()
+        self.basis = self._found_basis()
+        self._views.clear()  # they know us as well, and only a collector would find that out
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the cache moved on meanwhile, so that the operation has to be repeated."""
+        return any(reading.has_moved for reading in self._readings.values())
+
+    def _found_basis(self) -> Basis | None:
+        views = [opened.result() for opened in self._views.values() if _is_open(opened)]
+        current = [view for view in views if isinstance(view, CacheView) and view.is_current]
+        heads = {view.head.version: view.head for view in current}
+        if len(current) != len(self._views) or len(heads) != 1:
+            return None
+        [head] = heads.values()
+        return Basis(head, head.seen_at + timedelta(seconds=min(self._limits)))
 
     async def view(
         self,
@@ -213,7 +310,8 @@ class Operation:
             self._views[key] = asyncio.create_task(
                 self._open(consistency, at_least, max_staleness, path)
             )
-        return await asyncio.shield(self._views[key])
+        opening = self._views[key]
+        return opening.result() if opening.done() else await asyncio.shield(opening)
 
     async def _open(
         self,
@@ -222,10 +320,12 @@ class Operation:
         max_staleness: float | None,
         path: str | None,
     ) -> View:
-        reading = self._readings.setdefault(at_least, Reading(self._gateway.cache))
+        reading = self._readings.setdefault(
+            at_least, Reading(self._gateway.cache, repeats=self._repeats)
+        )
         try:
             if consistency is not Consistency.CACHE:
-                return await self._open_master(reading, consistency, at_least, path, None)
+                return await self._open_master(consistency, at_least, path, None)
             return await self._open_cache(reading, at_least, max_staleness, path)
         except MasterError as error:
             raise of_read(error) from error
@@ -242,59 +342,59 @@ class Operation:
         if reason:
             if reason is not FallbackReason.CACHE_UNAVAILABLE:
                 self._gateway.request_sync()
+            patience = self._gateway.circuit.patience() if head else nullcontext()
             try:
-                return await self._open_master(reading, Consistency.MASTER, at_least, path, reason)
+                async with patience:
+                    return await self._open_master(Consistency.MASTER, at_least, path, reason)
             except MasterError:
                 head, reason = await self._look(reading, at_least, limit)  # it took a while
                 if head is None:
                     raise
         assert head is not None  # noqa: S101  # or there were a reason
-        reading.pin(head)
+        self._limits.append(limit)
         return CacheView(
             reading,
             head,
-            self._gateway.content,
-            self._pin,
-            self._gateway.keep,
+            self._gateway.for_readers,
+            pin=self._pin,
+            fall_back=lambda: self._open_master(
+                Consistency.MASTER, at_least, path, FallbackReason.CACHE_UNAVAILABLE
+            ),
+            keep=self._gateway.keep,
             stale=reason is not None,
         )
 
     async def _open_master(
         self,
-        reading: Reading,
         consistency: Consistency,
         at_least: str | None,
         path: str | None,
         fallback: FallbackReason | None,
-    ) -> View:
-        gateway, entry = self._gateway, None
-        async with reading.away():
-            if at_least:
-                contains = await gateway.master.contains(at_least)
-                if contains is None:
-                    raise BadInput(
-                        f"The commit {at_least} of `atLeast` is not in the history of the branch "
-                        f"{gateway.master.branch}. Use the commit that a mutation returned."
-                    )
-                head, path = contains, None
-            elif path is None:
-                head = await gateway.master.head()
-            else:
-                contents = [path] if consistency is not Consistency.VERIFIED else []
-                head, entries = await gateway.master.head_with([path], contents=contents)
-                entry = entries[path]
-        if consistency is Consistency.VERIFIED:
-            view: MasterView = VerifiedView(head, gateway.reconciler)
+    ) -> MasterView:
+        gateway = self._gateway
+        if at_least:
+            question = Question(at_least=at_least)
         else:
-            view = MasterView(head, gateway.reconciler, fallback=fallback)
-        if path is not None:
-            view.tell(path, entry)
+            question = Question(path, content=consistency is not Consistency.VERIFIED)
+        sight = await gateway.heads.look(question)
+        if sight.head is None:
+            raise BadInput(
+                f"The commit {at_least} of `atLeast` is not in the history of the branch "
+                f"{gateway.master.branch}. Use the commit that a mutation returned."
+            )
+        if consistency is Consistency.VERIFIED:
+            view: MasterView = VerifiedView(sight.head, gateway.for_readers, gateway.index)
+        else:
+            view = MasterView(sight.head, gateway.for_readers, gateway.index, fallback=fallback)
+        if path is not None and path in sight.entries:
+            view.tell(path, sight.entries[path])
         return view
 
     async def _pin(self, cached: CachedHead) -> MasterView:
         """The master at the commit that the cache was at: what was answered so far stays true."""
-        head = await self._gateway.master.head_at(cached.commit)
-        return MasterView(head, self._gateway.reconciler, fallback=FallbackReason.CACHE_UNAVAILABLE)
+        gateway, reason = self._gateway, FallbackReason.CACHE_UNAVAILABLE
+        head = await gateway.for_readers.master.head_at(cached.commit)
+        return MasterView(head, gateway.for_readers, gateway.index, fallback=reason)
 
     async def _look(
         self, reading: Reading, at_least: str | None, limit: float
@@ -302,13 +402,16 @@ class Operation:
         """The cache's head, and why it will not do, if so."""
         try:
             head = await reading.head()
+            if head is None or self._is_stale(head, limit):
+                head = await reading.renew()  # it may have been brought along since
             if head is None:
                 return None, FallbackReason.CACHE_EMPTY
-            if at_least and not await reading.ask(lambda s: s.applied_at(at_least)):
+            if at_least and not await reading.ask(lambda g: g.applied_at(at_least)):
                 return head, FallbackReason.BEHIND_AT_LEAST
         except CacheUnavailable:
             return None, FallbackReason.CACHE_UNAVAILABLE
+        return head, FallbackReason.CACHE_STALE if self._is_stale(head, limit) else None
+
+    def _is_stale(self, head: CachedHead, limit: float) -> bool:
         is_old = (datetime.now(UTC) - head.seen_at).total_seconds() > limit
-        if is_old or self._gateway.is_outdated(head):
-            return head, FallbackReason.CACHE_STALE
-        return head, None
+        return is_old or self._gateway.is_outdated(head)

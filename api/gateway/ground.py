@@ -4,12 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from api.cache.database import CacheUnavailable
+from api.cache.rows import WITH_BODIES
 from api.documents import blob_oid
 from api.documents.listing import Indexed
 from api.gateway.gateway import Gateway
 from api.gateway.planning import MAX_REQUEST_BYTES, File, Lacking
 from api.master.errors import HeadMoved
-from api.master.master import Head, Wanted
+from api.master.fetching import Wanted
+from api.master.master import Head
 from api.master.trees import TreeEntry
 
 
@@ -37,7 +39,7 @@ async def cached_ground(
                 return None
             wanted = set(paths)
             if wanted:
-                found = await snapshot.documents(wanted, bodies=True)
+                found = await snapshot.documents(wanted, WITH_BODIES)
     except CacheUnavailable:
         return None
     ground = Ground(head.commit, files={path: _of_row(found.get(path)) for path in wanted})

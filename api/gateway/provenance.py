@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from typing import Self
 
 
 class Consistency(Enum):
@@ -38,6 +39,21 @@ class Verification(Enum):
     CACHE_UNAVAILABLE = "CACHE_UNAVAILABLE"
 
 
+class Age(float):
+    """Seconds since `as_of`. Whoever gives an answer again tells them anew."""
+
+    as_of: datetime
+
+    def __new__(cls, as_of: datetime) -> Self:
+        age = super().__new__(cls, cls.at(datetime.now(UTC), as_of))
+        age.as_of = as_of
+        return age
+
+    @staticmethod
+    def at(now: datetime, as_of: datetime) -> float:
+        return round(max(0.0, (now - as_of).total_seconds()), 3)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """An answer is true for `commit`, which was last seen to be the master's head at `as_of`."""
@@ -50,5 +66,5 @@ class Provenance:
     verification: Verification | None = None
 
     @property
-    def age_seconds(self) -> float:
-        return max(0.0, (datetime.now(UTC) - self.as_of).total_seconds())
+    def age_seconds(self) -> Age:
+        return Age(self.as_of)

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from api.cache.cache import UNKNOWN, CachedHead, IndexChange
+from api.cache.changing import UNKNOWN, IndexChange
 from api.cache.database import CacheUnavailable
+from api.cache.snapshot import CachedHead
 from api.documents.listing import Indexed
 from api.gateway.changes import CacheOutcome, Delete, Rename, Written
 from api.gateway.gateway import Gateway
 from api.gateway.planning import Addition, File, Files, Plan, Write
 from api.gateway.provenance import Provenance, Source
 from api.master.committing import Commit
+from api.master.fetching import Wanted
 from api.master.ledger import Landed
-from api.master.master import Head, Wanted
+from api.master.master import Head
 
 log = logging.getLogger(__name__)
 

@@ -1,26 +1,26 @@
 """Views: what a reader sees. All that a view answers is true for one commit.
 
-A CacheView trusts the cache's index, a MasterView the master's trees. A VerifiedView is a
-MasterView that also compares the cache with them, and repairs it before it answers.
+A MasterView trusts the master's trees. A VerifiedView is a MasterView that also compares the cache
+with them, and repairs it before it answers. A CacheView trusts the cache's index: `cache_view.py`.
 """
 
-import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
-from api.cache.cache import Cache, CachedHead, Snapshot
 from api.cache.database import CacheUnavailable
-from api.documents import Collection, Project, project_keys
+from api.cache.rows import WITH_BODIES, WITHOUT_BODIES, Columns
+from api.cache.snapshot import Snapshot, Untouched
+from api.documents import Collection, Project, blob_oid, project_keys
 from api.documents.listing import Indexed, Listing, Page, Window, matches, page_of
 from api.gateway.provenance import FallbackReason, Provenance, Source, Verification
-from api.master.errors import MasterError
+from api.master.errors import MasterError, Unreachable
 from api.master.master import Head
 from api.master.trees import TreeEntry
-from api.sync.content import Content
-from api.sync.drift import judge
+from api.sync.drift import Drift, judge
+from api.sync.proven import ProvenIndex
 from api.sync.reconcile import Outcome, Reconciler
 from api.sync.walk import Listed, walk
 
@@ -37,11 +37,13 @@ class View(ABC):
     def provenance(self) -> Provenance: ...
 
     @abstractmethod
-    async def documents(self, paths: Iterable[str]) -> Mapping[str, Indexed]:
+    async def documents(self, paths: Iterable[str], columns: Columns) -> Mapping[str, Indexed]:
         """The documents at these paths. Absent ones are left out."""
 
     @abstractmethod
-    async def pages(self, asked: Sequence[tuple[Listing, Window]]) -> Sequence[Page]:
+    async def pages(
+        self, asked: Sequence[tuple[Listing, Window]], columns: Columns
+    ) -> Sequence[Page]:
         """A page of each list."""
 
     @abstractmethod
@@ -73,9 +75,15 @@ class MasterView(View):
     """The master at one commit. Works without the cache; uses it where a hash proves it right."""
 
     def __init__(
-        self, head: Head, reconciler: Reconciler, *, fallback: FallbackReason | None = None
+        self,
+        head: Head,
+        reconciler: Reconciler,
+        index: ProvenIndex,
+        *,
+        fallback: FallbackReason | None = None,
     ) -> None:
         self.head = head
+        self._index = index
         self._master = reconciler.master
         self._content = reconciler.content
         self._layout = reconciler.layout
@@ -96,10 +104,18 @@ class MasterView(View):
     def tell(self, path: str, entry: TreeEntry | None) -> None:
         """Say what lies at a path at this view's commit, where the caller has just read it."""
         is_file = entry is not None and entry.is_file
-        self._known[path] = Listed(path, entry.oid, entry.size) if entry and is_file else None
+        self._known[path] = (
+            Listed(path, entry.oid, entry.size, entry.mode) if entry and is_file else None
+        )
 
-    async def documents(self, paths: Iterable[str]) -> Mapping[str, Indexed]:
-        listed = {path: file for path in paths if (file := await self.listed(path)) is not None}
+    async def documents(
+        self,
+        paths: Iterable[str],
+        columns: Columns = WITHOUT_BODIES,  # noqa: ARG002
+    ) -> Mapping[str, Indexed]:
+        wanted = list(paths)
+        await self._look_up(wanted)
+        listed = {path: file for path in wanted if (file := await self.listed(path)) is not None}
         rows = await self._rows_at(listed)
         known = {
             path: row
@@ -109,26 +125,86 @@ class MasterView(View):
         rest = await self._summaries([f for f in listed.values() if f.path not in known])
         return {**known, **rest}
 
-    async def pages(self, asked: Sequence[tuple[Listing, Window]]) -> Sequence[Page]:
-        index = {c: await self._index(c) for c in {listing.collection for listing, _ in asked}}
-        return [page_of(listing, window, index[listing.collection]) for listing, window in asked]
+    async def pages(
+        self, asked: Sequence[tuple[Listing, Window]], columns: Columns = WITHOUT_BODIES
+    ) -> Sequence[Page]:
+        # One more of each, so that where a page ends is known whatever comes in between.
+        wider = [(listing, replace(w, size=w.size + 1)) for listing, w in asked]
+        found = await self._ask(
+            {listing.collection for listing, _ in asked},
+            lambda index, wrong: index.pages(wider if wrong else asked, columns),
+        )
+        if found is None:
+            return await self._pages_of_walk(asked)
+        pages, wrong = found
+        pages = [replace(page, items=[_with_proven_text(i) for i in page.items]) for page in pages]
+        if not wrong:
+            return pages
+        right = await self._instead_of(wrong)
+        return [
+            page_of(listing, window, [*page.items, *right[listing.collection]])
+            for (listing, window), page in zip(asked, pages, strict=True)
+        ]
 
     async def counts(self, listings: Sequence[Listing]) -> Sequence[int]:
-        index = {c: await self._index(c) for c in {listing.collection for listing in listings}}
+        collections = {listing.collection for listing in listings}
+        found = await self._ask(collections, lambda index, _: index.counts(listings))
+        if found is None:
+            walked = {c: await self._walked(c) for c in collections}
+            return [_count(listing, walked[listing.collection]) for listing in listings]
+        counts, wrong = found
+        right = await self._instead_of(wrong)
         return [
-            sum(matches(listing.where, item.document) for item in index[listing.collection])
-            for listing in listings
+            count + _count(listing, right[listing.collection])
+            for listing, count in zip(listings, counts, strict=True)
         ]
 
     async def texts(self, items: Iterable[Indexed]) -> Mapping[str, str | MasterError]:
         read = await self._content.read(
-            [_listed(item) for item in items if not item.unreadable], self.cached_bodies
+            [listed_of(item) for item in items if not item.unreadable], self.cached_bodies
         )
         return {path: item.markdown for path, item in read.items() if item.markdown is not None}
 
     async def projects(self) -> Sequence[Indexed]:
-        index = await self._index(Collection.PROJECTS)
-        return sorted(index, key=lambda item: item.document.path)
+        kind = Collection.PROJECTS
+        found = await self._ask({kind}, lambda index, _: index.everything(kind))
+        if found is None:
+            projects = await self._walked(kind)
+        else:
+            rows, wrong = found
+            right = await self._instead_of(wrong)
+            projects = [*(i for i in rows if i.document.path not in wrong), *right[kind]]
+        return sorted(projects, key=lambda item: item.document.path)
+
+    async def _ask(
+        self,
+        collections: Iterable[Collection],
+        question: Callable[[Untouched, Mapping[str, Listed | None]], Awaitable[T]],
+    ) -> tuple[T, Mapping[str, Listed | None]] | None:
+        """What the cache's index answers, and where it is wrong, with what the master has there.
+
+        Lists are without what is there. None where the cache is of no use.
+        """
+        with suppress(CacheUnavailable):
+            return await self._index.ask(self.head, frozenset(collections), question)
+        return None
+
+    async def _instead_of(
+        self, wrong: Mapping[str, Listed | None]
+    ) -> Mapping[Collection, Sequence[Indexed]]:
+        """The documents that the master has where the index is wrong."""
+        items = (await self._summaries([file for file in wrong.values() if file])).values()
+        return {c: [item for item in items if item.collection is c] for c in Collection}
+
+    async def _look_up(self, paths: Sequence[str]) -> None:
+        """Learn from the index what lies there, if it is proven: else trees have to be read."""
+        unknown = [path for path in paths if path not in self._known and self._files is None]
+        if not unknown or not self._index.knows(self.head):
+            return
+        if found := await self._ask(Collection, lambda index, _: index.listed(unknown)):
+            rows, wrong = found
+            files = {p: Listed(p, oid, size, mode) for p, (oid, size, mode) in rows.items()}
+            self._known |= {p: wrong[p] if p in wrong else files.get(p) for p in unknown}
 
     async def listed(self, path: str) -> Listed | None:
         """What the master names at a path, if it is a document."""
@@ -148,7 +224,12 @@ class MasterView(View):
             if self._layout.collection_of(file.path) is collection
         ]
 
-    async def _index(self, collection: Collection) -> Sequence[Indexed]:
+    async def _pages_of_walk(self, asked: Sequence[tuple[Listing, Window]]) -> Sequence[Page]:
+        walked = {c: await self._walked(c) for c in {listing.collection for listing, _ in asked}}
+        return [page_of(listing, window, walked[listing.collection]) for listing, window in asked]
+
+    async def _walked(self, collection: Collection) -> Sequence[Indexed]:
+        """All documents of a collection, from the master's trees: rows are judged one by one."""
         files = await self.files(collection)
         rows = await self._rows_of(collection)
         known = [
@@ -164,15 +245,15 @@ class MasterView(View):
         """What the cache says of these paths, with bodies. The caller judges it."""
         wanted = list(paths)
         try:
-            async with self._cache.snapshot() as snapshot:
-                return await snapshot.documents(wanted, bodies=True) if snapshot.head else {}
+            async with self._cache.snapshot(hurried=True) as snapshot:
+                return await snapshot.documents(wanted, WITH_BODIES) if snapshot.head else {}
         except CacheUnavailable:
             return {}
 
     async def _rows_of(self, collection: Collection) -> Mapping[str, Indexed]:
         """What the cache says of a collection, without bodies. The caller judges it."""
         try:
-            async with self._cache.snapshot() as snapshot:
+            async with self._cache.snapshot(hurried=True) as snapshot:
                 rows = await snapshot.everything(collection) if snapshot.head else []
         except CacheUnavailable:
             return {}
@@ -184,7 +265,7 @@ class MasterView(View):
 
     async def cached_bodies(self, oids: Iterable[str]) -> Mapping[str, str]:
         try:
-            async with self._cache.snapshot() as snapshot:
+            async with self._cache.snapshot(hurried=True) as snapshot:
                 return await snapshot.bodies(oids)
         except CacheUnavailable:
             return {}
@@ -193,8 +274,8 @@ class MasterView(View):
 class VerifiedView(MasterView):
     """A MasterView that compares the cache with the master wherever it looks, and repairs it."""
 
-    def __init__(self, head: Head, reconciler: Reconciler) -> None:
-        super().__init__(head, reconciler)
+    def __init__(self, head: Head, reconciler: Reconciler, index: ProvenIndex) -> None:
+        super().__init__(head, reconciler, index)
         self._reconciler = reconciler
         self._verification = Verification.MATCHED
 
@@ -202,15 +283,74 @@ class VerifiedView(MasterView):
     def provenance(self) -> Provenance:
         return replace(super().provenance, verification=self._verification)
 
-    async def pages(self, asked: Sequence[tuple[Listing, Window]]) -> Sequence[Page]:
-        pages = await super().pages(asked)
-        proven = await self.documents({i.document.path for page in pages for i in page.items})
+    async def pages(
+        self, asked: Sequence[tuple[Listing, Window]], columns: Columns = WITHOUT_BODIES
+    ) -> Sequence[Page]:
+        collections = {listing.collection for listing, _ in asked}
+        agreed = await self._agreed(
+            collections, lambda index: index.pages(asked, WITH_BODIES), _items
+        )
+        if agreed is not None:
+            return agreed
+        if self._verification is Verification.CACHE_UNAVAILABLE:
+            return await super().pages(asked, columns)
+        pages = await self._pages_of_walk(asked)
+        proven = await self.documents({item.document.path for item in _items(pages)})
         return [replace(p, items=[proven[i.document.path] for i in p.items]) for p in pages]
+
+    async def counts(self, listings: Sequence[Listing]) -> Sequence[int]:
+        collections = {listing.collection for listing in listings}
+        counts = await self._agreed(collections, lambda index: index.counts(listings))
+        return await super().counts(listings) if counts is None else counts
+
+    async def projects(self) -> Sequence[Indexed]:
+        kind = Collection.PROJECTS
+        projects = await self._agreed({kind}, lambda index: index.everything(kind))
+        return await super().projects() if projects is None else projects
+
+    async def _agreed(
+        self,
+        collections: Iterable[Collection],
+        question: Callable[[Untouched], Awaitable[T]],
+        items_of: Callable[[T], Iterable[Indexed]] = lambda answer: (),
+    ) -> T | None:
+        """What the cache's index answers, after a repair where it was not as the master.
+
+        `items_of`: documents in the answer whose bodies are to be proven. None where the cache is
+        of no use.
+        """
+
+        async def ask(index: Untouched, wrong: Mapping[str, Listed | None]) -> T | None:
+            if not wrong:
+                return await question(index)
+            await index.check()  # it may have been put right meanwhile
+            return None
+
+        collections = frozenset(collections)
+        for _ in range(_TRIES):
+            found = await self._ask(collections, ask)
+            if found is None:
+                return None
+            answer, wrong = found
+            damaged = dict(wrong)
+            if answer is not None:
+                paths = {item.document.path for item in items_of(answer) if self._judge(item)}
+                if not paths:
+                    return answer
+                damaged = {path: await self.listed(path) for path in paths}
+            if not await self._mend(damaged):
+                break
+        self._verification = Verification.CACHE_UNAVAILABLE
+        return None
+
+    def _judge(self, item: Indexed) -> Drift | None:
+        """What is wrong with a row whose revision and size are proven."""
+        return judge(self._content, self._layout, item, listed_of(item))
 
     async def _rows_at(self, paths: Iterable[str]) -> Mapping[str, Indexed]:
         wanted = list(paths)
         files = {path: await self.listed(path) for path in wanted}
-        return await self._verified(lambda s: s.documents(wanted, bodies=True), files)
+        return await self._verified(lambda s: s.documents(wanted, WITH_BODIES), files)
 
     async def _rows_of(self, collection: Collection) -> Mapping[str, Indexed]:
         async def read(snapshot: Snapshot) -> Mapping[str, Indexed]:
@@ -227,9 +367,8 @@ class VerifiedView(MasterView):
         """Rows that agree with the master's files, after a repair where they did not."""
         try:
             for _ in range(_TRIES):
-                async with self._cache.snapshot() as snapshot:
+                async with self._cache.snapshot(hurried=True) as snapshot:
                     rows = await read(snapshot) if snapshot.head else {}
-                    head = snapshot.head
                 damaged = {
                     path: files.get(path)
                     for path in files.keys() | rows.keys()
@@ -237,192 +376,51 @@ class VerifiedView(MasterView):
                 }
                 if not damaged:
                     return rows
-                if head and head.commit == self.head.commit:
-                    done = await self._reconciler.repair(self.head, damaged)
-                else:
-                    done = (await self._reconciler.run(self.head)).outcome is Outcome.APPLIED
-                if done:
-                    self._verification = Verification.REPAIRED
+                if not await self._mend(damaged):
+                    break
         except CacheUnavailable:
             pass
         # Without a cache at this commit there is nothing to compare with.
         self._verification = Verification.CACHE_UNAVAILABLE
         return {}
 
-
-class Reading:
-    """The cache as one operation reads it: over one connection, and not longer than it must.
-
-    The connection goes back to the pool while GitHub is waited for: many who wait must not keep
-    the rest from the cache. The next question takes one again. Raises CacheUnavailable.
-    """
-
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-        self._stack = AsyncExitStack()
-        self._turn = asyncio.Lock()
-        self._snapshot: Snapshot | None = None
-        self._pinned: CachedHead | None = None
-        self._away = 0
-        self._closed = False
-
-    async def head(self) -> CachedHead | None:
-        """What the cache is true for: now, or since it was pinned."""
-        return await self.ask(_head_of)
-
-    def pin(self, head: CachedHead) -> None:
-        """Answer for this commit from now on. When the cache moves on, it counts as unavailable."""
-        self._pinned = head
-
-    async def ask(self, question: Callable[[Snapshot], Awaitable[T]]) -> T:
-        async with self._turn:
-            try:
-                answer = await question(await self._opened())
-            except CacheUnavailable:
-                await self._release()
-                raise
-            if self._away:
-                await self._release()
-            return answer
-
-    @asynccontextmanager
-    async def away(self) -> AsyncIterator[None]:
-        """For the time that GitHub is waited for."""
-        self._away += 1
+    async def _mend(self, damaged: Mapping[str, Listed | None]) -> bool:
+        """Bring the cache to this commit, or put these paths right. False: it is not to be had."""
         try:
-            async with self._turn:
-                await self._release()
-            yield
-        finally:
-            self._away -= 1
-
-    async def close(self) -> None:
-        """Give the connection back. What is asked from now on is refused."""
-        self._closed = True
-        async with self._turn:
-            await self._release()
-
-    async def _opened(self) -> Snapshot:
-        if self._closed:
-            raise CacheUnavailable("The operation is over.")
-        if self._snapshot is None:
-            self._snapshot = await self._stack.enter_async_context(self._cache.snapshot())
-        if self._pinned and _commit_of(self._snapshot.head) != self._pinned.commit:
-            raise CacheUnavailable("The cache has moved on.")
-        return self._snapshot
-
-    async def _release(self) -> None:
-        self._snapshot = None
-        with suppress(CacheUnavailable):  # a lost connection is no loss now
-            await self._stack.aclose()
+            async with self._cache.snapshot(hurried=True) as snapshot:
+                head = snapshot.head
+            if head is None:
+                return False  # a first build takes longer than a reader waits
+            if head.commit == self.head.commit:
+                done = await self._reconciler.repair(self.head, damaged)
+            else:
+                outcome = (await self._reconciler.run(self.head)).outcome
+                if outcome is Outcome.BUSY:
+                    return False
+                done = outcome is Outcome.APPLIED
+        except (CacheUnavailable, Unreachable):
+            # Unreachable: where the branch was set back, that is not believed before a minute has
+            # passed. If GitHub is silent, whoever needs more of it will be told.
+            return False
+        if done:
+            self._verification = Verification.REPAIRED
+        return True
 
 
-class CacheView(View):
-    """The cache at one commit. If it fails midway, the master answers for the same commit."""
-
-    def __init__(
-        self,
-        reading: Reading,
-        head: CachedHead,
-        content: Content,
-        pin: Callable[[CachedHead], Awaitable[MasterView]],
-        keep: Callable[[Mapping[str, tuple[str, str]]], None],
-        *,
-        stale: bool,
-    ) -> None:
-        self._reading = reading
-        self._head = head
-        self._content = content
-        self._pin = pin
-        self._keep = keep
-        self._stale = stale
-        self._turn = asyncio.Lock()
-        self._instead: MasterView | None = None
-
-    @property
-    def provenance(self) -> Provenance:
-        if self._instead:
-            return replace(self._instead.provenance, as_of=self._head.seen_at, stale=self._stale)
-        return Provenance(
-            source=Source.CACHE,
-            commit=self._head.commit,
-            as_of=self._head.seen_at,
-            stale=self._stale,
-            fallback=FallbackReason.MASTER_UNAVAILABLE if self._stale else None,
-        )
-
-    async def documents(self, paths: Iterable[str]) -> Mapping[str, Indexed]:
-        wanted = list(paths)
-        return await self._either(lambda s: s.documents(wanted), lambda m: m.documents(wanted))
-
-    async def pages(self, asked: Sequence[tuple[Listing, Window]]) -> Sequence[Page]:
-        return await self._either(lambda s: s.pages(asked), lambda m: m.pages(asked))
-
-    async def counts(self, listings: Sequence[Listing]) -> Sequence[int]:
-        return await self._either(lambda s: s.counts(listings), lambda m: m.counts(listings))
-
-    async def texts(self, items: Iterable[Indexed]) -> Mapping[str, str | MasterError]:
-        readable = [item for item in items if not item.unreadable]
-        texts: dict[str, str | MasterError] = {}
-        offered: Mapping[str, str] = {}
-        try:
-            hot = await self._reading.ask(
-                lambda s: s.documents([i.document.path for i in readable if i.hot], bodies=True)
-            )
-            texts |= {p: i.markdown for p, i in hot.items() if i.markdown is not None}
-            cold = [_listed(item) for item in readable if item.document.path not in texts]
-            if cold:
-                offered = await self._reading.ask(lambda s: s.bodies([file.oid for file in cold]))
-        except CacheUnavailable:
-            cold = [_listed(item) for item in readable if item.document.path not in texts]
-        if cold:
-            texts |= await self._cold_texts(cold, offered)
-        return texts
-
-    async def projects(self) -> Sequence[Indexed]:
-        return await self._either(
-            lambda s: s.everything(Collection.PROJECTS), lambda m: m.projects()
-        )
-
-    async def _cold_texts(
-        self, cold: Sequence[Listed], offered: Mapping[str, str]
-    ) -> Mapping[str, str | MasterError]:
-        """By oid, which the master needs no index for: what fails is the content itself."""
-
-        async def cached(_: Iterable[str]) -> Mapping[str, str]:
-            return offered
-
-        try:
-            async with self._reading.away():
-                items = await self._content.read(cold, cached)
-        except MasterError as error:
-            return {file.path: error for file in cold}
-        read = {path: item.markdown for path, item in items.items() if item.markdown is not None}
-        revisions = {file.path: file.oid for file in cold}
-        self._keep({path: (revisions[path], text) for path, text in read.items()})
-        return read
-
-    async def _either(
-        self,
-        ask_cache: Callable[[Snapshot], Awaitable[T]],
-        ask_master: Callable[[MasterView], Awaitable[T]],
-    ) -> T:
-        if self._instead is None:
-            with suppress(CacheUnavailable):
-                return await self._reading.ask(ask_cache)
-        async with self._turn:
-            if self._instead is None:
-                self._instead = await self._pin(self._head)
-        return await ask_master(self._instead)
+def _items(pages: Iterable[Page]) -> list[Indexed]:
+    return [item for page in pages for item in page.items]
 
 
-def _listed(item: Indexed) -> Listed:
+def _with_proven_text(item: Indexed) -> Indexed:
+    """The item; its text only if the revision proves it."""
+    text = item.markdown
+    is_proven = text is None or blob_oid(text.encode()) == item.document.revision
+    return item if is_proven else replace(item, markdown=None)
+
+
+def _count(listing: Listing, items: Iterable[Indexed]) -> int:
+    return sum(matches(listing.where, item.document) for item in items)
+
+
+def listed_of(item: Indexed) -> Listed:
     return Listed(item.document.path, item.document.revision, item.document.bytes)
-
-
-async def _head_of(snapshot: Snapshot) -> CachedHead | None:
-    return snapshot.head
-
-
-def _commit_of(head: CachedHead | None) -> str | None:
-    return head.commit if head else None

@@ -136,7 +136,8 @@ def _refusal(answer: Answer) -> MasterError | None:
     if answer.status in {401, 403}:
         return AccessRefused(
             f"GitHub refused the credentials ({answer.message or 'no reason given'}). "
-            "Check GITHUB_TOKEN: it may be wrong, expired or not authorised for the organisation.",
+            "Check GITHUB_TOKEN or the GitHub App: it may be wrong, expired or not authorised for "
+            "the organisation.",
             request_id=answer.request_id,
         )
     if answer.status == 404 or 300 <= answer.status < 400:
@@ -145,6 +146,37 @@ def _refusal(answer: Answer) -> MasterError | None:
             request_id=answer.request_id,
         )
     return None
+
+
+def token_failure(answer: Answer) -> MasterError:
+    """Why GitHub gave an App no token. Nothing that the token was wanted for was sent."""
+    refusal = _refusal(answer)
+    if isinstance(refusal, RateLimited):
+        return refusal
+    said, request_id = answer.message or "no reason given", answer.request_id
+    if answer.status == 401:
+        return AccessRefused(
+            f"GitHub refused the App's key ({said}). Check GITHUB_APP_ID and "
+            "GITHUB_APP_PRIVATE_KEY, and the clock of this machine.",
+            request_id=request_id,
+        )
+    if answer.status == 403:
+        return AccessRefused(
+            f"GitHub gives the App no token ({said}). Look at its installation in the settings "
+            "of the repository's owner: it may be suspended.",
+            request_id=request_id,
+        )
+    if answer.status == 404:
+        return Missing(
+            f"GitHub does not find the App's installation ({said}). Check GITHUB_APP_ID, "
+            "GITHUB_APP_INSTALLATION_ID and GITHUB_API_URL, and that the App is installed.",
+            request_id=request_id,
+        )
+    return refusal or Unreachable(
+        f"GitHub answered with status {answer.status} when the App asked for a token. "
+        "Try again shortly.",
+        request_id=request_id,
+    )
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

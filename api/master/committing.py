@@ -71,9 +71,9 @@ async def commit(
                 wait = 0.0
                 try:
                     # A lost answer takes half of what is left, to leave time for finding out.
-                    async with asyncio.timeout((deadline - clock()) / 2):
-                        return await _send(master, change, expected=expected, ask=ask)
-                except (OutcomeUnknown, TimeoutError) as error:
+                    half = (deadline - clock()) / 2
+                    return await _send(master, change, expected=expected, ask=ask, seconds=half)
+                except OutcomeUnknown as error:
                     in_doubt = error
                 except HeadUnknown:
                     # GitHub had named this head before, so a replica lags. It catches up.
@@ -101,7 +101,9 @@ async def commit(
         ) from in_doubt
 
 
-async def _send(master: Master, change: Change, *, expected: str, ask: Sequence[str]) -> Commit:
+async def _send(
+    master: Master, change: Change, *, expected: str, ask: Sequence[str], seconds: float
+) -> Commit:
     variables: dict[str, Json] = {f"p{i}": path for i, path in enumerate(ask)}
     variables["input"] = {
         "branch": {"repositoryNameWithOwner": master.repository, "branchName": master.branch},
@@ -119,7 +121,9 @@ async def _send(master: Master, change: Change, *, expected: str, ask: Sequence[
         },
     }
     try:
-        answer = await master.github.graphql(operations.commit(len(ask)), variables)
+        answer = await master.github.graphql(
+            operations.commit(len(ask)), variables, seconds=seconds
+        )
     except AnswerLost as error:
         raise OutcomeUnknown(str(error)) from error
     made = landed(answer)

@@ -1,10 +1,11 @@
 """Reading the master: its head, and trees and blobs by oid, each proven by its hash."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from cachetools import LRUCache, TTLCache
 from graphql import DocumentNode
@@ -13,20 +14,22 @@ from api.documents import Json, blob_oid
 from api.master import operations
 from api.master.answers import Answer, read_failure
 from api.master.errors import Corrupt, Missing, TooMuchAsked, Unreachable
+from api.master.fetching import Fetch, Fetching, Portion, Wanted
 from api.master.transport import AnswerLost, GitHub
 from api.master.trees import EMPTY_TREE, TreeEntry, read_entries, tree_oid
 
-TREES_A_REQUEST = 20
-BLOBS_A_REQUEST = 50
-BYTES_A_REQUEST = 1_500_000
+TREES_A_REQUEST = 100
+BLOBS_A_REQUEST = 100
 _REMEMBERED_ENTRIES = 300_000  # tree entries kept in memory, about 250 bytes each
 _REMEMBERED_BYTES = 8_000_000  # of blobs
 _REPLICA_LAG = 10.0  # seconds for which GitHub may not yet show a commit that it just made
 PAUSES = (0.25, 0.5, 1.0)  # seconds to wait for a replica that lags, before each further look
 _TARGET = ("repository", "ref", "target")
 
-T = TypeVar("T")
 V = TypeVar("V")
+
+# What a request is sent within. It may refuse or end the request, with a MasterError.
+Gate: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +45,27 @@ class Head:
     seen_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A blob to fetch: its oid and the size that its tree announced, in bytes."""
-
-    oid: str
-    size: int
-
-
 class Master:
     """One branch of one repository.
 
-    Trees and blobs never change under their oid, so those read before are kept in memory.
-    Every method raises MasterError and nothing else.
+    Trees and blobs never change under their oid, so those read before are kept in memory, and who
+    wants one that is on its way waits for it. Every method raises MasterError and nothing else.
     """
 
-    def __init__(self, github: GitHub, repository: str, branch: str) -> None:
+    def __init__(
+        self,
+        github: GitHub,
+        repository: str,
+        branch: str,
+        *,
+        gate: Gate = nullcontext,
+        patience: float | None = None,
+    ) -> None:
         self.github = github
         self.repository = repository
         self.branch = branch
         self._owner, self._name = repository.split("/")
+        self._gate = gate
         self._trees: LRUCache[str, list[TreeEntry]] = LRUCache(
             _REMEMBERED_ENTRIES, getsizeof=lambda entries: 1 + len(entries)
         )
@@ -69,6 +73,23 @@ class Master:
             _REMEMBERED_BYTES, getsizeof=lambda content: 100 + len(content)
         )
         self._successors: TTLCache[str, Head] = TTLCache(maxsize=1000, ttl=_REPLICA_LAG)
+        self._fetching_trees = Fetching(
+            _patient(self._fetch_trees), Portion(TREES_A_REQUEST), patience
+        )
+        self._fetching_blobs = Fetching(
+            _patient(self._fetch_blobs), Portion(BLOBS_A_REQUEST), patience
+        )
+
+    def behind(self, gate: Gate, *, patience: float) -> "Master":
+        """The same master and what it remembers, for those whose requests go through a gate.
+
+        They share requests with each other alone: what the gate ends is not to fail for others.
+        `patience`: for how many seconds they wait for the next part of the content they ask for.
+        """
+        other = Master(self.github, self.repository, self.branch, gate=gate, patience=patience)
+        other._trees, other._blobs = self._trees, self._blobs
+        other._successors = self._successors
+        return other
 
     # Heads
 
@@ -116,7 +137,7 @@ class Master:
             if head.commit == target["oid"]:
                 files = {path: target.get(f"f{i}") for i, path in enumerate(asked)}
                 return head, {path: self._entry(file) for path, file in files.items()}
-        return head, {path: await self.entry_at(head.tree, path) for path in asked}
+        return head, await self.entries_at(head.tree, asked)
 
     async def files_at(self, commit: str, paths: Iterable[str]) -> dict[str, TreeEntry | None]:
         """What lies at each path as of a commit. One request, as `head_with`. Raises Missing."""
@@ -129,8 +150,7 @@ class Master:
                 absent={("repository", "object", f"f{i}") for i in range(len(asked))},
             )
         except TooMuchAsked:  # so GitHub answers for any file over 10 MB, too
-            head = await self.head_at(commit)
-            return {path: await self.entry_at(head.tree, path) for path in asked}
+            return await self.entries_at((await self.head_at(commit)).tree, asked)
         found = repository.get("object")
         if not isinstance(found, dict) or "tree" not in found:
             raise Missing(f"GitHub does not have the commit {commit} (yet).")
@@ -176,7 +196,10 @@ class Master:
                 break
             await asyncio.sleep(pause)
         if status == "AHEAD":
-            raise Unreachable(f"The commit {commit} is ahead of the branch that GitHub shows.")
+            raise Unreachable(
+                f"The commit {commit} is ahead of the branch that GitHub shows. If the branch was "
+                "set back, that is believed after a minute. Try again then."
+            )
         return None
 
     async def commit_before(self, head: Head, until: datetime) -> Head | None:
@@ -200,10 +223,8 @@ class Master:
         asked = dict.fromkeys(oids)
         known: dict[str, list[TreeEntry]] = {EMPTY_TREE: []}
         known |= {oid: self._trees[oid] for oid in asked if oid in self._trees}
-        missing = [oid for oid in asked if oid not in known]
-        for start in range(0, len(missing), TREES_A_REQUEST):
-            batch = missing[start : start + TREES_A_REQUEST]
-            known |= await _patiently(batch, self._fetch_trees)
+        missing = [Wanted(oid, 0) for oid in asked if oid not in known]
+        known |= await self._fetching_trees.all(missing)
         return {oid: known[oid] for oid in asked}
 
     async def blobs(self, wanted: Iterable[Wanted]) -> dict[str, bytes]:
@@ -211,23 +232,28 @@ class Master:
         asked = {want.oid: want for want in wanted}
         known = {oid: self._blobs[oid] for oid in asked if oid in self._blobs}
         missing = [want for oid, want in asked.items() if oid not in known]
-        for batch in batches(missing):
-            known |= await _patiently(batch, self._fetch_blobs)
-        return known
+        return known | await self._fetching_blobs.all(missing)
 
     async def entry_at(self, tree: str, path: str) -> TreeEntry | None:
         """What lies at a path below a root tree. Cheap where the trees on the way are known."""
-        *directories, name = path.split("/")
-        for directory in directories:
-            below = await self._named(tree, directory)
-            if below is None or not below.is_directory:
-                return None
-            tree = below.oid
-        return await self._named(tree, name)
+        return (await self.entries_at(tree, [path]))[path]
 
-    async def _named(self, tree: str, name: str) -> TreeEntry | None:
-        entries = (await self.trees([tree]))[tree]
-        return next((entry for entry in entries if entry.name == name), None)
+    async def entries_at(self, tree: str, paths: Iterable[str]) -> dict[str, TreeEntry | None]:
+        """What lies at each path below a root tree: a request for each level, where not known."""
+        found: dict[str, TreeEntry | None] = dict.fromkeys(paths)
+        level, depth = dict.fromkeys(found, tree), 0  # the tree where the rest of a path begins
+        while level:
+            listings = await self.trees(level.values())
+            below: dict[str, str] = {}
+            for path, oid in level.items():
+                names = path.split("/")
+                entry = next((e for e in listings[oid] if e.name == names[depth]), None)
+                if depth == len(names) - 1:
+                    found[path] = entry
+                elif entry and entry.is_directory:
+                    below[path] = entry.oid
+            level, depth = below, depth + 1
+        return found
 
     # Requests
 
@@ -250,23 +276,27 @@ class Master:
 
         `absent`: the paths of fields that may be null because what they name does not exist.
         """
-        variables = {"owner": self._owner, "name": self._name, **variables}
-        try:
-            try:
-                answer = await self.github.graphql(document, variables)
-            except AnswerLost as error:
-                if error.timed_out:
-                    raise
-                # GitHub closes idle connections, at times just when one is used again.
-                answer = await self.github.graphql(document, variables)
-        except AnswerLost as error:
-            raise (TooMuchAsked if error.timed_out else Unreachable)(str(error)) from error
-        if failure := read_failure(answer, absent=absent):
-            raise failure
+        async with self._gate():
+            answer = await self._ask(document, variables)
+            if failure := read_failure(answer, absent=absent):
+                raise failure
         repository = (answer.data or {}).get("repository")
         if not isinstance(repository, dict):
             raise Unreachable("GitHub's answer has no repository in it.")
         return repository
+
+    async def _ask(self, document: DocumentNode, variables: Mapping[str, Json]) -> Answer:
+        variables = {"owner": self._owner, "name": self._name, **variables}
+        try:
+            try:
+                return await self.github.graphql(document, variables)
+            except AnswerLost as error:
+                if error.timed_out:
+                    raise
+                # GitHub closes idle connections, at times just when one is used again.
+                return await self.github.graphql(document, variables)
+        except AnswerLost as error:
+            raise (TooMuchAsked if error.timed_out else Unreachable)(str(error)) from error
 
     def target_of(self, repository: Mapping[str, Json]) -> Mapping[str, Json]:
         ref = repository.get("ref")
@@ -278,7 +308,8 @@ class Master:
             )
         return target
 
-    async def _fetch_trees(self, oids: Sequence[str]) -> dict[str, list[TreeEntry]]:
+    async def _fetch_trees(self, wanted: Sequence[Wanted]) -> dict[str, list[TreeEntry]]:
+        oids = [want.oid for want in wanted]
         repository = await self.read(operations.trees(len(oids)), _oid_variables(oids))
         fetched = {}
         for i, oid in enumerate(oids):
@@ -308,52 +339,28 @@ class Master:
             self._blobs[oid] = content
 
     async def _fetch_raw_blob(self, oid: str) -> bytes:
-        content = await self.github.raw_blob(self.repository, oid)
-        if isinstance(content, Answer):
-            unseen = Corrupt(f"GitHub does not have the blob {oid} (yet).")
-            raise unseen if content.status == 404 else read_failure(content) or unseen
+        async with self._gate():
+            content = await self.github.raw_blob(self.repository, oid)
+            if isinstance(content, Answer):
+                unseen = Corrupt(f"GitHub does not have the blob {oid} (yet).")
+                raise unseen if content.status == 404 else read_failure(content) or unseen
         if blob_oid(content) != oid:
             raise Corrupt(f"GitHub's content of the blob {oid} has another hash. Try again.")
         return content
 
 
-async def _patiently(
-    batch: Sequence[T], fetch: Callable[[Sequence[T]], Awaitable[dict[str, V]]]
-) -> dict[str, V]:
-    """Fetch a batch, again where GitHub does not have it right yet: replicas lag by seconds."""
-    for pause in PAUSES:
-        try:
-            return await _halving(batch, fetch)
-        except Corrupt:
-            await asyncio.sleep(pause)
-    return await _halving(batch, fetch)
+def _patient(fetch: Fetch[V]) -> Fetch[V]:
+    """Fetch, again where GitHub does not have it right yet: replicas lag by seconds."""
 
-
-async def _halving(
-    batch: Sequence[T], fetch: Callable[[Sequence[T]], Awaitable[dict[str, V]]]
-) -> dict[str, V]:
-    """Fetch a batch, in halves where GitHub gives up on the whole."""
-    try:
+    async def patiently(batch: Sequence[Wanted]) -> dict[str, V]:
+        for pause in PAUSES:
+            try:
+                return await fetch(batch)
+            except Corrupt:
+                await asyncio.sleep(pause)
         return await fetch(batch)
-    except TooMuchAsked:
-        if len(batch) == 1:
-            raise
-    middle = len(batch) // 2
-    return await _halving(batch[:middle], fetch) | await _halving(batch[middle:], fetch)
 
-
-def batches(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
-    """Cut into requests that are bounded by count and by the sizes that the trees announced."""
-    batch: list[Wanted] = []
-    size = 0
-    for want in wanted:
-        if batch and (len(batch) == BLOBS_A_REQUEST or size + want.size > BYTES_A_REQUEST):
-            yield batch
-            batch, size = [], 0
-        batch.append(want)
-        size += want.size
-    if batch:
-        yield batch
+    return patiently
 
 
 def _oid_variables(oids: Sequence[str]) -> dict[str, Json]:

@@ -1,4 +1,6 @@
-"""The GraphQL operations that we send to GitHub. Reads are pinned to oids wherever GitHub can."""
+"""The GraphQL operations that we send to GitHub. Reads are pinned to oids wherever GitHub can,
+and say what they cost.
+"""
 
 from functools import lru_cache
 
@@ -9,6 +11,7 @@ _ENTRY = "nameRaw mode oid size"
 
 HEAD = parse("""
 query Head($owner: String!, $name: String!, $ref: String!) {
+  rateLimit { cost }
   repository(owner: $owner, name: $name) {
     ref(qualifiedName: $ref) { target { oid ... on Commit { committedDate tree { oid } } } }
   }
@@ -17,6 +20,7 @@ query Head($owner: String!, $name: String!, $ref: String!) {
 
 COMMIT = parse("""
 query Commit($owner: String!, $name: String!, $oid: GitObjectID!) {
+  rateLimit { cost }
   repository(owner: $owner, name: $name) {
     object(oid: $oid) { oid ... on Commit { committedDate tree { oid } } }
   }
@@ -26,6 +30,7 @@ query Commit($owner: String!, $name: String!, $oid: GitObjectID!) {
 # Heads are compared by ancestry, never by time.
 COMPARE = parse("""
 query Compare($owner: String!, $name: String!, $ref: String!, $commit: String!) {
+  rateLimit { cost }
   repository(owner: $owner, name: $name) {
     ref(qualifiedName: $ref) {
       target { oid ... on Commit { committedDate tree { oid } } }
@@ -37,6 +42,7 @@ query Compare($owner: String!, $name: String!, $ref: String!, $commit: String!) 
 
 COMMIT_BEFORE = parse("""
 query CommitBefore($owner: String!, $name: String!, $oid: GitObjectID!, $until: GitTimestamp!) {
+  rateLimit { cost }
   repository(owner: $owner, name: $name) {
     object(oid: $oid) { ... on Commit {
       history(first: 1, until: $until) { nodes { oid committedDate tree { oid } } }
@@ -50,6 +56,7 @@ _LOGGED = "oid committedDate message tree { oid } parents(first: 1) { nodes { oi
 # Looking for a write's trailer: newest first, as `git log` would list them.
 HISTORY = parse(f"""
 query History($owner: String!, $name: String!, $ref: String!, $after: String) {{
+  rateLimit {{ cost }}
   repository(owner: $owner, name: $name) {{
     ref(qualifiedName: $ref) {{ target {{ oid ... on Commit {{
       tree {{ oid }}
@@ -63,6 +70,7 @@ query History($owner: String!, $name: String!, $ref: String!, $after: String) {{
 
 HISTORY_OF = parse(f"""
 query HistoryOf($owner: String!, $name: String!, $oid: GitObjectID!, $after: String) {{
+  rateLimit {{ cost }}
   repository(owner: $owner, name: $name) {{
     object(oid: $oid) {{ ... on Commit {{
       history(first: 100, after: $after) {{
@@ -82,7 +90,7 @@ def head_with(contents: tuple[bool, ...]) -> DocumentNode:
     """
     return parse(
         f"query HeadWith($owner: String!, $name: String!, $ref: String!{_paths(len(contents))})"
-        " { repository(owner: $owner, name: $name) { ref(qualifiedName: $ref)"
+        " { rateLimit { cost } repository(owner: $owner, name: $name) { ref(qualifiedName: $ref)"
         f" {{ target {{ oid ... on Commit {{ committedDate tree {{ oid }} {_files(contents)}"
         " } } } } }"
     )
@@ -93,7 +101,7 @@ def commit_with(paths: int) -> DocumentNode:
     """A commit by its oid, and files as of it with their text: p0, p1, ... and f0, f1, ..."""
     return parse(
         f"query CommitWith($owner: String!, $name: String!, $oid: GitObjectID!{_paths(paths)})"
-        " { repository(owner: $owner, name: $name) { object(oid: $oid)"
+        " { rateLimit { cost } repository(owner: $owner, name: $name) { object(oid: $oid)"
         f" {{ ... on Commit {{ oid committedDate tree {{ oid }} {_files((True,) * paths)}"
         " } } } }"
     )
@@ -128,7 +136,7 @@ def _by_oid(operation: str, alias: str, count: int, fields: str) -> DocumentNode
     objects = " ".join(f"{alias}{i}: object(oid: $o{i}) {{ {fields} }}" for i in range(count))
     return parse(
         f"query {operation}($owner: String!, $name: String!, {variables})"
-        f" {{ repository(owner: $owner, name: $name) {{ {objects} }} }}"
+        f" {{ rateLimit {{ cost }} repository(owner: $owner, name: $name) {{ {objects} }} }}"
     )
 
 

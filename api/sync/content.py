@@ -8,13 +8,15 @@ from cachetools import LRUCache
 
 from api.documents import Layout, Unreadable, blob_oid, parse
 from api.documents.listing import Indexed, unreadable
-from api.master.master import Master, Wanted
+from api.master.fetching import Wanted
+from api.master.master import Master
 from api.sync.walk import Listed
 
 BodiesByOid: TypeAlias = Callable[[Iterable[str]], Awaitable[Mapping[str, str]]]
 
 _REMEMBERED = 10_000  # parsed documents without their text, about 1.5 KB each
-_DOCUMENTS_A_STEP = 200  # bounds the memory that texts take that nobody asked for
+_DOCUMENTS_A_STEP = 200  # these bound the memory that texts take that nobody asked for
+_BYTES_A_STEP = 8_000_000
 
 
 class Content:
@@ -25,6 +27,12 @@ class Content:
         self._layout = layout
         self._max_bytes = max_bytes
         self._parsed: LRUCache[tuple[str, str], Indexed] = LRUCache(_REMEMBERED)
+
+    def through(self, master: Master) -> "Content":
+        """The same documents, parsed once for both, got by another way to the master."""
+        content = Content(master, self._layout, max_bytes=self._max_bytes)
+        content._parsed = self._parsed
+        return content
 
     async def summaries(
         self, files: Iterable[Listed], cached: BodiesByOid | None = None
@@ -62,6 +70,13 @@ class Content:
         self._parsed[path, oid] = replace(item, markdown=None)
         return item
 
+    def parsed(self, path: str, oid: str, content: bytes) -> Indexed:
+        """As `parse`, but what was parsed before is remembered."""
+        item = self._parsed.get((path, oid))
+        if item is None or item.unreadable:
+            return self.parse(path, oid, content)
+        return replace(item, markdown=content.decode())
+
     def _too_large(self, file: Listed) -> Indexed:
         collection = self._layout.collection_of(file.path)
         if collection is None:
@@ -84,7 +99,15 @@ class Content:
         return found | await self._master.blobs(missing)
 
 
-def steps(files: Sequence[Listed]) -> Iterator[Sequence[Listed]]:
-    """Cut into as many as are read at once."""
-    for start in range(0, len(files), _DOCUMENTS_A_STEP):
-        yield files[start : start + _DOCUMENTS_A_STEP]
+def steps(files: Iterable[Listed]) -> Iterator[Sequence[Listed]]:
+    """Cut into as many as are read at once, bounded by count and by the sizes that trees told."""
+    step: list[Listed] = []
+    size = 0
+    for file in files:
+        if step and (len(step) == _DOCUMENTS_A_STEP or size + file.size > _BYTES_A_STEP):
+            yield step
+            step, size = [], 0
+        step.append(file)
+        size += file.size
+    if step:
+        yield step
