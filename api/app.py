@@ -1,10 +1,12 @@
-"""The FastAPI application and its lifespan."""
+"""The gateway over HTTP, and its lifespan."""
 
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.datastructures import State
+from starlette.types import Receive, Scope, Send
 
 from api.cache.database import CacheUnavailable
 from api.http import health, webhook
@@ -15,26 +17,47 @@ from api.wiring import Parts, open_parts
 
 log = logging.getLogger(__name__)
 
+_GRAPHQL = {"/graphql", "/graphql/"}
 
-def create_app(settings: Settings) -> FastAPI:
+
+class Application:
+    """GraphQL goes straight to its endpoint, all else through FastAPI."""
+
+    def __init__(self, others: FastAPI) -> None:
+        self.state: State = others.state
+        self._others = others
+        self.graphql: GraphQLEndpoint | None = None  # while the server runs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.graphql and scope["type"] == "http" and scope["path"] in _GRAPHQL:
+            await self.graphql(scope, receive, send)
+        else:
+            await self._others(scope, receive, send)
+
+
+def create_app(settings: Settings) -> Application:
     """The gateway over HTTP. Its parts live as long as the server runs."""
+    assets = installed_assets()
+    html = page(assets)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(others: FastAPI) -> AsyncIterator[None]:
         async with open_parts(settings) as parts:
-            app.state.parts = parts
-            app.state.readiness = health.Readiness(parts)
+            others.state.parts = parts
+            others.state.readiness = health.Readiness(parts)
+            others.state.deliveries = webhook.Deliveries()
+            app.graphql = GraphQLEndpoint(parts.gateway, parts.writer, html)
             await _warn(parts)
-            yield
+            async with parts.gateway.cache.watch:
+                yield
 
-    app = FastAPI(
+    others = FastAPI(
         title="Annoris Gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
-    assets = installed_assets()
-    app.include_router(GraphQLEndpoint(page(assets)), prefix="/graphql")
-    app.include_router(assets_router(assets))
-    app.include_router(health.router)
-    app.include_router(webhook.router)
+    others.include_router(assets_router(assets))
+    others.include_router(health.router)
+    others.include_router(webhook.router)
+    app = Application(others)
     return app
 
 

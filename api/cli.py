@@ -3,33 +3,59 @@
 import asyncio
 import json
 import logging
+import math
 import signal
-import sys
-from collections.abc import Awaitable, Callable, Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import click
 import uvicorn
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from pydantic import BaseModel
 
+from api.cache.cache import Cache
 from api.cache.database import CacheUnavailable
-from api.cache.migrate import migrate as migrate_database
+from api.cache.snapshot import Totals
 from api.jobs import HEALTH_CHECK, RETENTION, SYNC
 from api.master.errors import MasterError
 from api.settings import Settings, SettingsError, load
-from api.sync.health import CacheMoved, check_health
+from api.sync.health import CacheMoved, HealthReport, check_health
 from api.sync.log import logged
-from api.sync.retention import forget_cold
+from api.sync.reconcile import Outcome, Reconciler, SyncReport
+from api.sync.retention import forget_old
 from api.wiring import Parts, layout_of, open_parts
 
 T = TypeVar("T")
+LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 log = logging.getLogger(__name__)
 _GRACE_SECONDS = 12  # for requests that run when the process is told to stop: as a write may take
 _PAUSE_SECONDS = 5.0  # before a worker that crashed is started again
+_TURN_SECONDS = 1.0  # between looks whether another sync has ended
+_PATHS_SHOWN = 20  # of each kind of drift
+_UNDONE = {
+    Outcome.BUSY: "Nothing was done: another sync is under way, and brings the cache along. Wait "
+    "for it; annoris status shows when the cache is at the master's commit.",
+    Outcome.LAGGING: "Nothing was done: GitHub named an older commit than it did before, as it can "
+    "for some seconds after a push. Run it again in a minute; if the branch was set back on "
+    "purpose, it is believed then.",
+    Outcome.SUPERSEDED: "Nothing was done: a write or another sync was faster and has changed the "
+    "cache meanwhile. Run it again.",
+}
+_OF_A_SYNC = (
+    "started_at",
+    "seconds",
+    "requests",
+    "points",
+    "added",
+    "changed",
+    "removed",
+    "bytes",
+    "error",
+)
+_OF_A_CHECK = ("checked_at", "commit", "documents", "drift", "drifted", "repaired", "consistency")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -80,12 +106,12 @@ def up(repo: Path | None, port: int, data: Path) -> None:
 def serve() -> None:
     """Serve the API."""
     settings = _settings()
-    _run(_serve(settings))
+    _run(_serve(settings), _quick_loop())
 
 
 @main.command()
 def worker() -> None:
-    """Run the worker: hourly sync, daily health check, retention."""
+    """Run the worker: hourly sync, daily health check, retention, alerts."""
     from workers.worker import run  # noqa: PLC0415  # the API is not to carry arq's worker
 
     _run(run(_settings()))
@@ -95,12 +121,14 @@ def worker() -> None:
 def start() -> None:
     """Run what ANNORIS_ROLE says: the API, the worker, or both in one process."""
     settings = _settings()
-    _run(_start(settings))
+    _run(_start(settings), _quick_loop())
 
 
 @main.command()
 def migrate() -> None:
     """Bring the database's tables to this version."""
+    from api.cache.migrate import migrate as migrate_database  # noqa: PLC0415  # large
+
     settings = _settings()
     try:
         asyncio.run(migrate_database(settings.database_url.get_secret_value()))
@@ -114,39 +142,167 @@ def migrate() -> None:
 def sync(as_json: bool) -> None:
     """Bring the cache to the master's head now."""
 
-    async def run(parts: Parts) -> object:
-        reconciler = parts.reconciler
+    async def run(parts: Parts) -> SyncReport:
         with _progress("documents", hidden=as_json) as progress:
-            return await logged(reconciler.cache, SYNC, lambda: reconciler.run(progress=progress))
+            return await _synced(parts.reconciler, progress)
+
+    report = _with_parts(run)
+    undone = _UNDONE.get(report.outcome)
+    if as_json or undone is None:
+        _show(report, as_json=as_json)
+    if undone:
+        raise Stop(undone)
+
+
+async def _synced(reconciler: Reconciler, progress: Callable[[int, int], None]) -> SyncReport:
+    return await logged(reconciler, SYNC, lambda: reconciler.run(progress=progress))
+
+
+@main.command()
+@as_json
+def rebuild(as_json: bool) -> None:
+    """Build the cache from nothing. Reads come from GitHub meanwhile.
+
+    Whatever ends it early, nothing is lost: the next sync, or another rebuild, goes on from there.
+    """
+
+    async def run(parts: Parts) -> dict[str, object]:
+        try:
+            with _progress("documents", hidden=as_json) as progress:
+                return await _rebuild(parts, progress)
+        except (MasterError, CacheUnavailable) as error:
+            raise Stop(f"{error} {await _what_is_left(parts)}") from error
+        except asyncio.CancelledError:  # by Ctrl-C
+            raise Stop(f"Interrupted. {await _what_is_left(parts)}") from None
 
     _show(_with_parts(run), as_json=as_json)
+
+
+async def _rebuild(parts: Parts, progress: Callable[[int, int], None]) -> dict[str, object]:
+    reconciler, start = parts.reconciler, time.perf_counter()
+    with reconciler.master.github.metered() as meter:
+        await reconciler.master.head()  # a GitHub that refuses us is not to cost the cache
+        is_empty = waits = False
+        while True:
+            is_empty = is_empty or await _emptied(reconciler.cache)
+            # Whoever is faster from now on builds it from nothing as well.
+            report = await _synced(reconciler, progress) if is_empty else None
+            if report and report.outcome not in _UNDONE:
+                break
+            if not waits:
+                waits = True
+                click.echo("Another sync is under way: waiting for its end.", err=True)
+            await asyncio.sleep(_TURN_SECONDS)
+        async with reconciler.cache.snapshot() as snapshot:
+            totals = await snapshot.totals()
+        return {
+            "commit": report.commit,
+            "documents": totals.documents,
+            "seconds": round(time.perf_counter() - start, 3),
+            "requests": meter.requests,
+            "points": meter.points,
+            "bytes": meter.bytes,
+        }
+
+
+async def _emptied(cache: Cache) -> bool:
+    """Forget the cache's head, unless another sync is under way: it would note its own."""
+    async with cache.turn_to_reconcile() as turn:
+        if turn is not None:
+            await cache.empty()
+        return turn is not None
+
+
+async def _what_is_left(parts: Parts) -> str:
+    """What the cache is now that a rebuild has ended early, wherever that was."""
+    try:
+        async with parts.reconciler.cache.snapshot() as snapshot:
+            head = snapshot.head
+    except CacheUnavailable:
+        return "Reads come from GitHub while PostgreSQL is down. Run it again when it is back."
+    if head is None:
+        return (
+            "The cache is empty and reads come from GitHub. Run it again, or leave it to the "
+            "next sync: either goes on from here."
+        )
+    return f"The cache is in use, as of the commit {head.commit}."
 
 
 @main.command("health-check")
+@click.option("--repair", is_flag=True, help="Put right what has drifted.")
 @as_json
-def health_check(as_json: bool) -> None:
-    """Prove the whole cache against the master, and repair it."""
+def health_check(repair: bool, as_json: bool) -> None:
+    """Prove the whole cache against the master. Exit code 1 if something has drifted."""
 
-    async def run(parts: Parts) -> object:
+    async def run(parts: Parts) -> HealthReport:
         reconciler = parts.reconciler
         with _progress("documents", hidden=as_json) as progress:
-            report = await logged(
-                reconciler.cache, HEALTH_CHECK, lambda: check_health(reconciler, progress)
+            return await logged(
+                reconciler,
+                HEALTH_CHECK,
+                lambda: check_health(reconciler, repair=repair, progress=progress),
             )
-        return asdict(report) | {"consistency": report.consistency}
 
-    _show(_with_parts(run), as_json=as_json)
+    report = _with_parts(run)
+    if as_json:
+        told = {field.name: getattr(report, field.name) for field in fields(report)}
+        figures = {
+            "drifted": len(report.drift),
+            "kinds": report.kinds,
+            "consistency": report.consistency,
+            "nines": report.nines,
+        }
+        _show(told | figures, as_json=True)
+    else:
+        click.echo("\n".join(_lines_of(report)))
+    if report.wrong_trees and not repair and not report.drift:
+        raise Stop("To put the directories right, run: annoris health-check --repair")
+    if report.repaired < len(report.drift):
+        raise Stop(
+            f"{len(report.drift)} of {report.documents} documents had drifted. "
+            "To repair them from GitHub, run: annoris health-check --repair"
+        )
+
+
+def _lines_of(report: HealthReport) -> Iterator[str]:
+    """A health check for people."""
+    yield (
+        f"checked: {report.documents} documents at the commit {report.commit} "
+        f"(seconds: {report.seconds:.1f}, requests: {report.requests})"
+    )
+    yield f"bodies: {report.bodies}, each hashed"
+    yield f"drifted: {len(report.drift) or 'none'}"
+    for kind, count in sorted(report.kinds.items()):
+        yield f"  {kind}: {count}"
+        paths = sorted(path for path, found in report.drift.items() if found == kind)
+        yield from (f"    {_printable(path)}" for path in paths[:_PATHS_SHOWN])
+        if count > _PATHS_SHOWN:
+            yield f"    and {count - _PATHS_SHOWN} more; --json has them all"
+    if report.wrong_trees:
+        yield f"directories noted wrong: {report.wrong_trees}"
+    yield f"repaired: {report.repaired}"
+    # Never more than is true: both are rounded down.
+    right = max(0, report.documents - len(report.drift))
+    percent = right * 10**8 // report.documents / 10**6 if report.documents else 100
+    nines = math.floor(10 * report.nines) / 10
+    yield (
+        f"consistency: {percent:.6f}".rstrip("0").rstrip(".")
+        + f" % ({nines:g} nines, n = {report.documents})"
+    )
+
+
+def _printable(path: str) -> str:
+    """A path that does nothing to a terminal."""
+    return path if path.isprintable() else repr(path)
 
 
 @main.command()
 @as_json
 def retention(as_json: bool) -> None:
-    """Let the bodies of sessions that are older than RETENTION_DAYS leave the cache."""
+    """Let bodies of sessions older than RETENTION_DAYS leave the cache, and old log entries."""
 
     async def run(parts: Parts) -> object:
-        gone = await logged(
-            parts.reconciler.cache, RETENTION, lambda: forget_cold(parts.reconciler)
-        )
+        gone = await logged(parts.reconciler, RETENTION, lambda: forget_old(parts.reconciler))
         return {"bodies_dropped": gone}
 
     _show(_with_parts(run), as_json=as_json)
@@ -166,18 +322,26 @@ def status(as_json: bool) -> None:
             report["master"] = {"error": str(error)}
         try:
             async with parts.gateway.cache.snapshot() as snapshot:
-                totals = await snapshot.totals()
                 known = snapshot.head
+                totals = await snapshot.totals() if known else Totals(0, 0, 0)
                 report["cache"] = {
                     "commit": known.commit if known else None,
                     "seen_at": known.seen_at if known else None,
                     **asdict(totals),
                 }
+                report["worker"] = _row(await snapshot.last_worker(), "name", "seen_at")
+                report["last_sync"] = _row(await snapshot.last_logged(SYNC), *_OF_A_SYNC)
+                check = await snapshot.last_health_check()
+                report["last_health_check"] = _row(check, *_OF_A_CHECK)
         except CacheUnavailable as error:
             report["cache"] = {"error": str(error)}
         return report
 
     _show(_with_parts(run), as_json=as_json)
+
+
+def _row(row: BaseModel | None, *names: str) -> dict[str, object] | None:
+    return row.model_dump(include=set(names)) if row else None
 
 
 @main.command()
@@ -189,13 +353,16 @@ def schema() -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    from api.app import create_app  # noqa: PLC0415  # a worker is not to carry the web framework
+    # A worker is not to carry the web framework.
+    from api.app import create_app  # noqa: PLC0415
+    from api.http.protocol import BoundedProtocol  # noqa: PLC0415
 
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
             host=settings.host,
             port=settings.port,
+            http=BoundedProtocol,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
@@ -226,6 +393,7 @@ async def _start(settings: Settings) -> None:
     """API and worker in one process. The worker may fail and be started again; the API goes on."""
     if settings.annoris_role == "api":
         return await _serve(settings)
+    from workers.people import People  # noqa: PLC0415
     from workers.worker import run  # noqa: PLC0415
 
     if settings.annoris_role == "worker":
@@ -233,6 +401,7 @@ async def _start(settings: Settings) -> None:
     if settings.redis_url is None:
         log.warning("No worker runs without REDIS_URL: the cache is synced when it is found old")
         return await _serve(settings)
+    People(settings.alert_urls)  # what is wrong with them is said now, and not for ever
     worker = asyncio.create_task(_for_ever(lambda: run(settings)))
     try:
         await _serve(settings)
@@ -263,6 +432,7 @@ def _settings() -> Settings:
 
 def _logging(level: str) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("arq").setLevel("WARNING")  # it tells of every tick; our jobs tell of theirs
 
 
 def _with_parts(run: Callable[[Parts], Awaitable[T]]) -> T:
@@ -279,7 +449,16 @@ def _with_parts(run: Callable[[Parts], Awaitable[T]]) -> T:
         raise Stop(str(error)) from error
 
 
-def _run(work: Coroutine[object, object, None]) -> None:
+def _quick_loop() -> LoopFactory | None:
+    """uvloop's, where there is one for the platform."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _run(work: Coroutine[object, object, None], loop_factory: LoopFactory | None = None) -> None:
     """Run until it ends, or until SIGINT or SIGTERM cancels it; then it has its time to close."""
 
     async def until_told() -> None:
@@ -291,35 +470,16 @@ def _run(work: Coroutine[object, object, None]) -> None:
             await task
 
     try:
-        asyncio.run(until_told())
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(until_told())
     except SettingsError as error:
         raise StopUnconfigured(str(error)) from error
 
 
-class _Bar:
-    """A progress bar on standard error, as a callable of documents done and in all."""
-
-    def __init__(self, what: str, *, hidden: bool) -> None:
-        self._bar = Progress(
-            TextColumn(what),
-            BarColumn(),
-            MofNCompleteColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=hidden or not sys.stderr.isatty(),
-        )
-        self._task = self._bar.add_task(what)
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        self._bar.start()
-        return lambda done, total: self._bar.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-
 def _progress(what: str, *, hidden: bool) -> AbstractContextManager[Callable[[int, int], None]]:
-    return _Bar(what, hidden=hidden)
+    from api.progress import Bar  # noqa: PLC0415  # for who looks on; a server has no terminal
+
+    return Bar(what, hidden=hidden)
 
 
 def _show(result: object, *, as_json: bool) -> None:
@@ -331,9 +491,13 @@ def _show(result: object, *, as_json: bool) -> None:
         if isinstance(value, dict) and value:
             click.echo(f"{name}:")
             for inner, told in value.items():
-                click.echo(f"  {inner}: {told}")
+                click.echo(f"  {inner}: {_told(told)}")
         else:
-            click.echo(f"{name}: {'none' if value == {} else value}")
+            click.echo(f"{name}: {_told(value)}")
+
+
+def _told(value: object) -> object:
+    return "none" if value is None or value == {} else value
 
 
 if __name__ == "__main__":

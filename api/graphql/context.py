@@ -7,12 +7,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar
 
 from strawberry.dataloader import DataLoader
-from strawberry.fastapi import BaseContext
 from strawberry.types import Info as StrawberryInfo
 
+from api.cache.rows import Columns
 from api.documents.listing import Indexed, Listing, Page, Window
 from api.gateway.gateway import Gateway, Operation
 from api.gateway.views import View
@@ -31,24 +32,34 @@ class Asked(Generic[K]):
     of: K
 
 
-class Context(BaseContext):
+class Context:
     """Made anew for every operation."""
 
     def __init__(self, gateway: Gateway, writer: Writer, operation: Operation) -> None:
-        super().__init__()
         self.gateway = gateway
         self.writer = writer
         self.operation = operation
         self.saved: dict[str | int, str] = {}  # commits, by the key of the mutation in the answer
-        self.documents: DataLoader[Asked[str], Indexed | None] = _loader(_documents)
-        self.texts: DataLoader[Asked[_Text], str | MasterError | None] = _loader(_texts)
-        self.pages: DataLoader[Asked[tuple[Listing, Window]], Page] = _loader(
-            lambda view, asked: view.pages(asked)
-        )
-        self.counts: DataLoader[Asked[Listing], int] = _loader(
-            lambda view, listings: view.counts(listings)
-        )
-        self.project_paths: DataLoader[Asked[None], dict[str, str]] = _loader(_project_paths)
+
+    @cached_property
+    def documents(self) -> "DataLoader[Asked[tuple[str, Columns]], Indexed | None]":
+        return _loader(_documents)
+
+    @cached_property
+    def texts(self) -> "DataLoader[Asked[_Text], str | MasterError | None]":
+        return _loader(_texts)
+
+    @cached_property
+    def pages(self) -> DataLoader[Asked[tuple[Listing, Window, Columns]], Page]:
+        return _loader(_pages)
+
+    @cached_property
+    def counts(self) -> DataLoader[Asked[Listing], int]:
+        return _loader(lambda view, listings: view.counts(listings))
+
+    @cached_property
+    def project_paths(self) -> DataLoader[Asked[None], dict[str, str]]:
+        return _loader(_project_paths)
 
     async def text(self, view: View, item: Indexed) -> str | None:
         """The Markdown of a document, or None if it is unreadable."""
@@ -84,6 +95,11 @@ def _loader(
         by_view: dict[View, list[int]] = defaultdict(list)
         for i, question in enumerate(questions):
             by_view[question.view].append(i)
+        if len(by_view) == 1:  # it needs no task
+            try:
+                return list(await ask(questions[0].view, [question.of for question in questions]))
+            except asyncio.CancelledError as error:
+                return [error] * len(questions)  # or they were waited for in vain
         # A view that fails, fails for those alone who asked it.
         found = await asyncio.gather(
             *(ask(view, [questions[i].of for i in places]) for view, places in by_view.items()),
@@ -100,9 +116,21 @@ def _loader(
     return DataLoader(load_fn=load)
 
 
-async def _documents(view: View, paths: list[str]) -> list[Indexed | None]:
-    found = await view.documents(paths)
-    return [found.get(path) for path in paths]
+async def _documents(view: View, asked: list[tuple[str, Columns]]) -> list[Indexed | None]:
+    found: dict[tuple[str, Columns], Indexed] = {}
+    for columns in dict.fromkeys(columns for _, columns in asked):
+        paths = [path for path, wanted in asked if wanted == columns]
+        found |= {(p, columns): item for p, item in (await view.documents(paths, columns)).items()}
+    return [found.get(one) for one in asked]
+
+
+async def _pages(view: View, asked: list[tuple[Listing, Window, Columns]]) -> list[Page]:
+    found: dict[int, Page] = {}
+    for columns in dict.fromkeys(columns for _, _, columns in asked):
+        places = [i for i, (_, _, wanted) in enumerate(asked) if wanted == columns]
+        pages = await view.pages([asked[i][:2] for i in places], columns)
+        found |= zip(places, pages, strict=True)
+    return [found[i] for i in range(len(asked))]
 
 
 async def _texts(view: View, asked: list[_Text]) -> list[str | MasterError | None]:

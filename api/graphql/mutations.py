@@ -28,7 +28,7 @@ from api.graphql.inputs import (
     changes_of,
 )
 from api.graphql.scalars import GitObjectID
-from api.graphql.types import AnyNode, Document, Priority, Project, Seen, Session, document
+from api.graphql.types import AnyNode, Document, Priority, Project, Seeing, Seen, Session, document
 
 strawberry.enum(
     CacheOutcome,
@@ -219,4 +219,4 @@ def _seen(info: Info, written: Written, item: Indexed) -> Seen:
     async def view() -> View:
         return await info.context.operation.view(Consistency.CACHE, at_least=written.commit)
 
-    return Seen(item, written.provenance, view, item.markdown)
+    return Seen(item, Seeing(written.provenance, view))

@@ -1,26 +1,38 @@
 """What can be asked."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import Annotated
 
 import strawberry
 
 from api.cache.database import CacheUnavailable
-from api.cache.tables import HealthCheckRow
 from api.documents import Collection
 from api.documents.listing import UNSTORABLE, Listing, Order, Where
 from api.gateway.errors import BadInput
 from api.gateway.provenance import Consistency
 from api.gateway.views import View
 from api.graphql.context import Asked, Info
+from api.graphql.health import (
+    NULL_WITHOUT_CACHE,
+    CacheStatus,
+    HealthCheck,
+    Records,
+    UnreadableDocument,
+    health_checks,
+    is_counted,
+    status,
+    unreadable_documents,
+)
 from api.graphql.scalars import GitObjectID
+from api.graphql.selection import columns_under
 from api.graphql.types import (
     AnyNode,
     Connection,
     Node,
     Priority,
     Project,
+    Seeing,
     Seen,
     Session,
     connection,
@@ -60,34 +72,6 @@ class SessionFilter:
     title_contains: str | None = strawberry.field(
         default=None, description="A part of the title, in any case."
     )
-
-
-@strawberry.type(description="What the daily comparison of the whole cache found.")
-class HealthCheck:
-    checked_at: datetime
-    commit: GitObjectID
-    documents: int
-    drifted: int
-    repaired: int
-    consistency: float = strawberry.field(description="Share of documents without drift, 0 to 1.")
-
-
-@strawberry.type(description="The state of the cache.")
-class CacheStatus:
-    available: bool
-    head: GitObjectID | None = strawberry.field(
-        default=None, description="The commit it is true for; null before the first sync."
-    )
-    synced_at: datetime | None = strawberry.field(
-        default=None, description="When that was last seen to be the master's head."
-    )
-    age_seconds: float | None = None
-    documents: int = 0
-    hot: int = 0
-    unreadable: int = strawberry.field(
-        default=0, description="Indexed, but their content could not be understood."
-    )
-    last_health_check: HealthCheck | None = None
 
 
 @strawberry.type
@@ -154,7 +138,7 @@ class Query:
         listing = Listing(
             collection=Collection.SESSIONS, where=await _where(info, view, where), order=order
         )
-        return await connection(info.context, view, listing, window, Session)
+        return await connection(info, view, listing, window)
 
     @strawberry.field(description="Projects by rank; those without one come last.")
     async def projects(
@@ -169,7 +153,7 @@ class Query:
         window = read_window(Order.RANK_ASC, first=first, after=after)
         view = await _view(info, consistency, at_least, max_staleness)
         listing = Listing(collection=Collection.PROJECTS, where=Where(), order=Order.RANK_ASC)
-        return await connection(info.context, view, listing, window, Project)
+        return await connection(info, view, listing, window)
 
     @strawberry.field(description="Priorities by rank; those without one come last.")
     async def priorities(
@@ -184,40 +168,45 @@ class Query:
         window = read_window(Order.RANK_ASC, first=first, after=after)
         view = await _view(info, consistency, at_least, max_staleness)
         listing = Listing(collection=Collection.PRIORITIES, where=Where(), order=Order.RANK_ASC)
-        return await connection(info.context, view, listing, window, Priority)
+        return await connection(info, view, listing, window)
 
     @strawberry.field(description="How the cache is: what it holds and how old it is.")
     async def cache_status(self, info: Info) -> CacheStatus:
         try:
-            async with info.context.gateway.cache.snapshot() as snapshot:
-                totals = await snapshot.totals()
-                check = await snapshot.last_health_check()
-                head = snapshot.head
+            cache = info.context.gateway.cache
+            async with cache.snapshot(hurried=True) as snapshot:
+                return await status(cache, snapshot)
         except CacheUnavailable:
             return CacheStatus(available=False)
-        if head is None:
-            return CacheStatus(available=True)
-        return CacheStatus(
-            available=True,
-            head=GitObjectID(head.commit),
-            synced_at=head.seen_at,
-            age_seconds=max(0.0, (datetime.now(UTC) - head.seen_at).total_seconds()),
-            documents=totals.documents,
-            hot=totals.hot,
-            unreadable=totals.unreadable,
-            last_health_check=_health_check(check) if check else None,
-        )
 
-
-def _health_check(row: HealthCheckRow) -> HealthCheck:
-    return HealthCheck(
-        checked_at=row.checked_at,
-        commit=GitObjectID(row.commit),
-        documents=row.documents,
-        drifted=row.drifted,
-        repaired=row.repaired,
-        consistency=row.consistency,
+    @strawberry.field(
+        description="What each comparison of the whole cache with GitHub found, newest first. "
+        + NULL_WITHOUT_CACHE
     )
+    async def health_checks(
+        self, info: Info, first: int | None = None, after: str | None = None
+    ) -> Records[HealthCheck] | None:
+        window = read_window(Order.NUMBER_DESC, first=first, after=after)
+        try:
+            async with info.context.gateway.cache.snapshot(hurried=True) as snapshot:
+                return await health_checks(snapshot, window, counted=is_counted(info))
+        except CacheUnavailable:
+            return None
+
+    @strawberry.field(
+        description="The documents that are indexed and cannot be read, with the reason, ordered "
+        "by path. None before the first sync. " + NULL_WITHOUT_CACHE
+    )
+    async def unreadable_documents(
+        self, info: Info, first: int | None = None, after: str | None = None
+    ) -> Records[UnreadableDocument] | None:
+        window = read_window(Order.PATH_ASC, first=first, after=after)
+        try:
+            cache = info.context.gateway.cache
+            async with cache.snapshot(hurried=True) as snapshot:
+                return await unreadable_documents(cache, snapshot, window, counted=is_counted(info))
+        except CacheUnavailable:
+            return None
 
 
 async def _view(
@@ -244,8 +233,8 @@ async def _document(
     if info.context.gateway.layout.collection_of(path) is None or UNSTORABLE.search(path):
         return None
     view = await _view(info, consistency, at_least, max_staleness, path)
-    item = await info.context.documents.load(Asked(view, path))
-    return document(Seen.through(view, item)) if item else None
+    item = await info.context.documents.load(Asked(view, (path, columns_under(info))))
+    return document(Seen(item, Seeing.through(view))) if item else None
 
 
 async def _where(info: Info, view: View, where: SessionFilter | None) -> Where:

@@ -6,9 +6,11 @@ from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import NewType
 
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLFloat
 from strawberry import scalar
 from strawberry.types.scalar import ScalarDefinition
+
+from api.gateway.provenance import Age
 
 GitObjectID = NewType("GitObjectID", str)
 
@@ -39,6 +41,15 @@ def _read_date(value: object) -> date:
             return date.fromisoformat(value)
     raise GraphQLError("A Date is written as 2026-02-28.")
 
+
+def _write_float(value: object) -> object:
+    """As ever, but that an age stays one: whoever writes the answer down may tell it anew."""
+    return value if isinstance(value, Age) else _write_plain_float(value)
+
+
+# No other scalar may be called Float, and a strawberry schema takes this one from graphql-core.
+_write_plain_float = GraphQLFloat.coerce_output_value
+GraphQLFloat.coerce_output_value = _write_float
 
 SCALARS: Mapping[object, ScalarDefinition] = {
     GitObjectID: scalar(

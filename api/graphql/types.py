@@ -1,9 +1,9 @@
 """The documents as agents see them."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import date, datetime
-from typing import Any, Generic, Self, TypeVar
+from operator import attrgetter
+from typing import Any, Generic, NamedTuple, Self, TypeVar, cast
 
 import strawberry
 from strawberry import Private
@@ -17,7 +17,6 @@ from api.documents import (
     project_key,
 )
 from api.documents import Priority as PriorityDocument
-from api.documents import Project as ProjectDocument
 from api.documents import Session as SessionDocument
 from api.documents.listing import (
     Indexed,
@@ -35,6 +34,7 @@ from api.gateway.errors import BadInput, LimitExceeded
 from api.gateway.views import View
 from api.graphql.context import Asked, Context, Info
 from api.graphql.scalars import GitObjectID
+from api.graphql.selection import columns_under
 
 _MAX_EXCERPT = 10_000  # characters
 
@@ -77,21 +77,26 @@ class Provenance:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A document and how it was seen. `view` opens the view for what hangs on the document."""
+class Seeing:
+    """How documents were seen. `view` opens the view for what hangs on them."""
 
-    item: Indexed
-    provenance: told.Provenance
-    view: Callable[[], Awaitable[View]]
-    text: str | None = None
+    def __init__(self, provenance: told.Provenance, view: Callable[[], Awaitable[View]]) -> None:
+        self.provenance = Provenance.of(provenance)
+        self.view = view
 
     @classmethod
-    def through(cls, view: View, item: Indexed) -> Self:
+    def through(cls, view: View) -> Self:
         async def opened() -> View:
             return view
 
-        return cls(item, view.provenance, opened)
+        return cls(view.provenance, opened)
+
+
+class Seen(NamedTuple):
+    """A document and how it was seen."""
+
+    item: Indexed
+    seeing: Seeing
 
 
 @strawberry.interface(description="Something with an id.")
@@ -142,7 +147,7 @@ class Session(Document):
 
     @strawberry.field(description="The project that the document names, if there is one.")
     async def project(self, info: Info) -> "Project | None":
-        return await _project_of(info.context, self.seen)
+        return await _project_of(info, self.seen)
 
 
 @strawberry.type(description="What sessions work on.")
@@ -155,15 +160,13 @@ class Project(Document):
     async def sessions(
         self, info: Info, first: int | None = 20, after: str | None = None
     ) -> "Connection[Session]":
-        view = await self.seen.view()
+        view = await self.seen.seeing.view()
         order = Order.OCCURRED_AT_DESC
         keys = await keys_of_project(info.context, view, self.path)
         listing = Listing(
             collection=Collection.SESSIONS, where=Where(project_keys=keys), order=order
         )
-        return await connection(
-            info.context, view, listing, read_window(order, first=first, after=after), Session
-        )
+        return await connection(info, view, listing, read_window(order, first=first, after=after))
 
 
 @strawberry.type(description="What matters next.")
@@ -174,7 +177,7 @@ class Priority(Document):
 
     @strawberry.field(description="The project that the document names, if there is one.")
     async def project(self, info: Info) -> Project | None:
-        return await _project_of(info.context, self.seen)
+        return await _project_of(info, self.seen)
 
 
 AnyNode = Session | Project | Priority
@@ -197,74 +200,78 @@ class Edge(Generic[N]):
 
 @strawberry.type(description="A page of a list.")
 class Connection(Generic[N]):
-    edges: list[Edge[N]]
-    nodes: list[N]
-    page_info: PageInfo
-    provenance: Provenance
+    page: Private[Page]
     listing: Private[Listing]
     view: Private[View]
+    seeing: Private[Seeing]
+
+    @strawberry.field
+    def edges(self) -> list[Edge[N]]:
+        order = self.listing.order
+        return [
+            Edge(cursor=cursor(order, item.document), node=node)
+            for item, node in zip(self.page.items, self._documents(), strict=True)
+        ]
+
+    @strawberry.field
+    def nodes(self) -> list[N]:
+        return self._documents()
+
+    @strawberry.field
+    def page_info(self) -> PageInfo:
+        order, items = self.listing.order, self.page.items
+        return PageInfo(
+            has_next_page=self.page.has_next,
+            has_previous_page=self.page.has_previous,
+            start_cursor=cursor(order, items[0].document) if items else None,
+            end_cursor=cursor(order, items[-1].document) if items else None,
+        )
+
+    @strawberry.field
+    def provenance(self) -> Provenance:
+        return self.seeing.provenance
 
     @strawberry.field(description="The true total of the list, whatever its pages.")
     async def total_count(self, info: Info) -> int:
         return await info.context.counts.load(Asked(self.view, self.listing))
 
+    def _documents(self) -> list[N]:
+        """Of the one kind that the listing's collection has."""
+        return [cast(N, document(Seen(item, self.seeing))) for item in self.page.items]
+
 
 def document(seen: Seen) -> AnyNode:
     """The GraphQL object of a document."""
-    found = seen.item.document
-    common: dict[str, Any] = {  # the constructors say the types; ** cannot
-        "id": strawberry.ID(found.path),
-        "path": found.path,
-        "revision": GitObjectID(found.revision),
-        "title": found.title,
-        "metadata": found.metadata,
-        "bytes": found.bytes,
-        "hot": seen.item.hot,
-        "unreadable": seen.item.unreadable,
-        "provenance": Provenance.of(seen.provenance),
-        "seen": seen,
-    }
-    match found:
-        case SessionDocument():
-            return Session(
-                **common,
-                occurred_at=found.occurred_at,
-                status=found.status,
-                priority=found.priority,
-                agent=found.agent,
-                tags=list(found.tags),
-            )
-        case ProjectDocument():
-            return Project(**common, name=found.name, status=found.status, rank=found.rank)
-        case PriorityDocument():
-            return Priority(**common, rank=found.rank, status=found.status, due_on=found.due_on)
+    node = _NODES[seen.item.collection].__new__(_NODES[seen.item.collection])
+    node.seen = seen
+    return node
+
+
+def _read_when_asked(kind: type[AnyNode], *names: str) -> type[AnyNode]:
+    """The type with fields that are read from the document itself: most are never asked for."""
+    sources = {name: f"seen.item.document.{name}" for name in (*_SHARED, *names)}
+    sources |= {"id": "seen.item.document.path", "provenance": "seen.seeing.provenance"}
+    sources |= {name: f"seen.item.{name}" for name in ("hot", "unreadable")}
+    return type(kind.__name__, (kind,), {n: property(attrgetter(s)) for n, s in sources.items()})
+
+
+_SHARED = ("path", "revision", "title", "metadata", "bytes")
+_NODES: Mapping[Collection, type[AnyNode]] = {
+    Collection.SESSIONS: _read_when_asked(
+        Session, "occurred_at", "status", "priority", "agent", "tags"
+    ),
+    Collection.PROJECTS: _read_when_asked(Project, "name", "status", "rank"),
+    Collection.PRIORITIES: _read_when_asked(Priority, "rank", "status", "due_on"),
+}
 
 
 async def connection(
-    context: Context, view: View, listing: Listing, page_window: Window, kind: type[N]
-) -> Connection[N]:
+    info: Info, view: View, listing: Listing, page_window: Window
+) -> Connection[Any]:
     """A page of a list as a Relay connection."""
-    page: Page = await context.pages.load(Asked(view, (listing, page_window)))
-    nodes = [
-        node for item in page.items if isinstance(node := document(Seen.through(view, item)), kind)
-    ]
-    edges = [
-        Edge(cursor=cursor(listing.order, item.document), node=node)
-        for item, node in zip(page.items, nodes, strict=True)
-    ]
-    return Connection(
-        edges=edges,
-        nodes=nodes,
-        page_info=PageInfo(
-            has_next_page=page.has_next,
-            has_previous_page=page.has_previous,
-            start_cursor=edges[0].cursor if edges else None,
-            end_cursor=edges[-1].cursor if edges else None,
-        ),
-        provenance=Provenance.of(view.provenance),
-        listing=listing,
-        view=view,
-    )
+    asked = (listing, page_window, columns_under(info))
+    page: Page = await info.context.pages.load(Asked(view, asked))
+    return Connection(page=page, listing=listing, view=view, seeing=Seeing.through(view))
 
 
 def read_window(
@@ -293,9 +300,9 @@ async def _text(context: Context, seen: Seen) -> str:
     """
     if seen.item.unreadable:
         return ""
-    if seen.text is not None:
-        return seen.text
-    text = await context.text(await seen.view(), seen.item)
+    if seen.item.markdown is not None:
+        return seen.item.markdown
+    text = await context.text(await seen.seeing.view(), seen.item)
     if text is None:
         raise LimitExceeded(
             f"{seen.item.document.path} was readable when it was indexed and is not now: "
@@ -305,15 +312,17 @@ async def _text(context: Context, seen: Seen) -> str:
     return text
 
 
-async def _project_of(context: Context, seen: Seen) -> Project | None:
+async def _project_of(info: Info, seen: Seen) -> Project | None:
     written = _written_project(seen.item.document)
     if not written:
         return None
-    view = await seen.view()
-    paths = await context.project_paths.load(Asked(view, None))
+    view = await seen.seeing.view()
+    paths = await info.context.project_paths.load(Asked(view, None))
     path = paths.get(project_key(written))
-    item = await context.documents.load(Asked(view, path)) if path else None
-    node = document(Seen.through(view, item)) if item else None
+    if path is None:
+        return None
+    item = await info.context.documents.load(Asked(view, (path, columns_under(info))))
+    node = document(Seen(item, Seeing.through(view))) if item else None
     return node if isinstance(node, Project) else None
 
 

@@ -1,80 +1,217 @@
-"""POST /graphql and GET /graphql: the door that agents and people come through."""
+"""/graphql: the door that agents and people come through.
 
-import json
-from collections.abc import AsyncIterator
-from typing import Any
+A plain ASGI application: what a framework does for each request costs more than most answers do.
 
-import orjson
-from cross_web import HTTPException
-from fastapi import Request
-from fastapi.requests import HTTPConnection
-from fastapi.responses import HTMLResponse, Response
-from strawberry.fastapi import GraphQLRouter
-from strawberry.http import GraphQLHTTPResponse
-from strawberry.types import ExecutionResult
+By GET there are queries only, and by POST only JSON, which no page of somebody else can have a
+browser send unasked. So nobody's browser can be made to change anything here, nor to show what it
+was answered: nothing of ours allows other origins to read it.
+"""
 
-from api.gateway.gateway import Operation
+import asyncio
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from graphql import GraphQLError, OperationType
+from starlette.types import Receive, Scope, Send
+
+from api.gateway.gateway import Gateway, Operation
+from api.gateway.planning import MAX_REQUEST_BYTES
+from api.gateway.writes import Writer
 from api.graphql.context import Context
+from api.graphql.plans import Plan, Plans
 from api.graphql.schema import schema, written
+from api.http.answers import Answers, Key
 from api.http.graphiql import PAGE_HEADERS
-from api.wiring import Parts
+from api.http.negotiation import MediaType, answer_type, has, is_json, prefers_page, takes_gzip
+from api.http.persisted import Persisted
+from api.http.reply import ALWAYS, GZIP_FROM, Draft, Refused, Reply, answered, failed, zipped
+from api.http.request import Asked, read_body, read_parameters
+
+T = TypeVar("T")
+
+# What the writer takes is not refused at the door, however it is written down: a Cyrillic letter
+# has two bytes, and six as an escape in JSON.
+MAX_BODY_BYTES = 3 * MAX_REQUEST_BYTES + 1_000_000
+_BODY_SECONDS = 60.0  # for a body to arrive
+_UNWATCHED_SECONDS = 0.05  # after which it is noticed when the caller hangs up
+_ZIPPED_ASIDE = 100_000  # bytes from which compressing takes a millisecond or more from others
+_REPEATS = (2, 1, 0)  # how often a query may be repeated yet, when the cache moved on meanwhile
+# What may change while the head does not: an answer that tells of it is not given again.
+_VOLATILE = frozenset({"hot", "cacheStatus", "healthChecks", "unreadableDocuments"})
+_PLANS = Plans(schema)
+_METHODS = b"GET, HEAD, OPTIONS, POST"
+_OPTIONS = Reply(204, (*ALWAYS, (b"allow", _METHODS)))
 
 
-async def context_of(connection: HTTPConnection) -> AsyncIterator[Context]:
-    """A context for one operation."""
-    parts: Parts = connection.app.state.parts
-    async with Operation(parts.gateway) as operation:
-        connection.state.context = context = Context(parts.gateway, parts.writer, operation)
-        yield context
+class Gone(Exception):
+    """The caller has hung up."""
 
 
-class GraphQLEndpoint(GraphQLRouter[Context, None]):
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request, but for its body."""
+
+    method: str
+    query_string: bytes
+    headers: Mapping[bytes, bytes]
+    receive: Receive
+
+    @property
+    def wants(self) -> MediaType | None:
+        return answer_type(self.headers.get(b"accept"))
+
+    @property
+    def is_for_the_page(self) -> bool:
+        is_operation = b"query=" in self.query_string or b"extensions=" in self.query_string
+        return not is_operation and prefers_page(self.headers.get(b"accept"))
+
+
+class GraphQLEndpoint:
     """GraphQL over HTTP. `page` is the HTML that a browser gets."""
 
-    def __init__(self, page: str) -> None:
-        super().__init__(
-            schema,
-            context_getter=context_of,  # type: ignore[arg-type]  # FastAPI runs it as a dependency
-            subscription_protocols=(),
-        )
-        self._page = page
+    def __init__(self, gateway: Gateway, writer: Writer, page: str) -> None:
+        self._gateway = gateway
+        self._writer = writer
+        self._persisted = Persisted()
+        self._answers = Answers(gateway)
+        headers = {"Content-Type": "text/html; charset=utf-8", **PAGE_HEADERS}
+        own = ((name.lower().encode(), value.encode()) for name, value in headers.items())
+        self._page = Reply(200, tuple(dict([*ALWAYS, *own]).items()), page.encode())
 
-    async def run(self, request: Any, context: Any = None, root_value: Any = None) -> Any:
-        """Answer. What is no operation is refused in the form of all other errors."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = _Call(scope["method"], scope["query_string"], dict(scope["headers"]), receive)
         try:
-            return await super().run(request, context, root_value)
-        except HTTPException as error:
-            refusal = {"message": error.reason, "extensions": {"code": "BAD_INPUT"}}
-            body = self.encode_json({"errors": [refusal]})
-            return Response(body, error.status_code, media_type="application/json")
+            reply = await self._reply(call)
+        except Gone:
+            return  # nobody is there to hear
+        except Refused as refused:
+            reply = refused.reply(call.wants or MediaType.JSON)
+        except Exception as error:
+            internal = written(GraphQLError(str(error), original_error=error), {})
+            reply = failed(500, call.wants or MediaType.JSON, internal)
+        await _send(reply, call, send)
 
-    def parse_json(self, data: str | bytes) -> Any:
-        try:
-            content = json.loads(data)
-        except (ValueError, RecursionError):
-            content = None
-        if not isinstance(content, dict):
-            raise HTTPException(400, "Send a JSON object in UTF-8, with the operation in `query`.")
-        return content
+    async def _reply(self, call: _Call) -> Reply:
+        """Raises Refused, Gone."""
+        match call.method:
+            case "POST":
+                raw = await _body(call)
+            case "GET" | "HEAD":
+                if call.is_for_the_page:
+                    return self._page
+                raw = call.query_string
+            case "OPTIONS":
+                return _OPTIONS
+            case _:
+                raise Refused(405, "Use POST, or GET for a query.", allow=_METHODS, hang_up=True)
+        media_type = call.wants
+        if media_type is None:
+            raise Refused(406, f"Accept {MediaType.JSON} or {MediaType.GRAPHQL}.")
+        is_post = call.method == "POST"
+        key = (b"POST" if is_post else b"GET", media_type.encode(), raw)
+        if kept := self._answers.find(key):
+            return kept.reply()
+        asked = read_body(raw) if is_post else read_parameters(raw)
+        return (await self._answer(asked, key, media_type, call)).reply()
 
-    async def process_result(
-        self, request: Request, result: ExecutionResult
-    ) -> GraphQLHTTPResponse:
-        # A caller who takes the answer slowly is not to keep a connection to the cache.
-        context: Context = request.state.context
-        await context.operation.close()
-        answer: GraphQLHTTPResponse = {"data": result.data}
+    async def _answer(self, asked: Asked, key: Key, media_type: MediaType, call: _Call) -> Draft:
+        is_post = call.method == "POST"
+        plan = _PLANS.plan(self._persisted.text_of(asked), asked.operation_name)
+        if not isinstance(plan, Plan):
+            return answered(media_type, {"errors": [written(error, {}) for error in plan]})
+        is_mutation = plan.operation is OperationType.MUTATION
+        if is_mutation and not is_post:
+            raise Refused(405, "Send a mutation by POST: a GET changes nothing.", allow=b"POST")
+        self._persisted.remember(asked)
+        for left in (0,) if is_mutation else _REPEATS:
+            async with Operation(self._gateway, repeats=left > 0) as reads:
+                context = Context(self._gateway, self._writer, reads)
+                running = plan.run(asked.variables, context)
+                # A mutation goes on: what its caller asked for is done, also if nobody hears of it.
+                result = await (running if is_mutation else _unless_gone(running, call))
+            if not reads.has_moved:
+                break
+        # By now the operation is closed: a caller who takes the answer slowly is not to keep a
+        # connection to the cache.
+        answer: dict[str, object] = {}
+        if result.data is not None or any(error.path for error in result.errors or ()):
+            answer["data"] = result.data  # else it was not carried out at all
         if result.errors:
             answer["errors"] = [written(error, context.saved) for error in result.errors]
-        if result.extensions:
-            answer["extensions"] = result.extensions
-        return answer
+        draft = answered(media_type, answer, may_be_kept=not is_post and not result.errors)
+        if _VOLATILE.isdisjoint(plan.fields) and not result.errors and (basis := reads.basis):
+            self._answers.keep(key, draft, basis)
+        return draft
 
-    def encode_json(self, data: object) -> str:
-        try:
-            return orjson.dumps(data).decode()
-        except TypeError:  # an integer of more than 64 bits, or a surrogate in what was asked
-            return json.dumps(data)
 
-    async def render_graphql_ide(self, request: Request) -> HTMLResponse:  # noqa: ARG002
-        return HTMLResponse(self._page, headers=PAGE_HEADERS)
+async def _body(call: _Call) -> bytes:
+    """The body of a POST. Raises Refused when it is no JSON, too large or too slow, and Gone."""
+    if not is_json(call.headers.get(b"content-type")):
+        raise Refused(415, "Send JSON in UTF-8, as Content-Type: application/json.", hang_up=True)
+    if call.headers.get(b"content-encoding", b"identity") != b"identity":
+        raise Refused(415, "Send the body as it is, without a Content-Encoding.", hang_up=True)
+    if int(call.headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:
+        raise _too_large()
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while True:
+                message = await call.receive()
+                if message["type"] == "http.disconnect":
+                    raise Gone
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY_BYTES:
+                    raise _too_large()
+                if not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        said = f"The request did not arrive within {_BODY_SECONDS:g} seconds."
+        raise Refused(408, said, code="LIMIT_EXCEEDED", hang_up=True) from None
+
+
+def _too_large() -> Refused:
+    said = f"A request has at most {MAX_BODY_BYTES:,} bytes. Write fewer documents at once."
+    return Refused(413, said, code="LIMIT_EXCEEDED", hang_up=True)
+
+
+async def _unless_gone(work: Coroutine[object, object, T], call: _Call) -> T:
+    """What comes of work that nobody wants any more once the caller has hung up. Raises Gone."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  # all code runs in one
+    loop, watching = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+    # Most work ends before: it is not worth a task.
+    timer = loop.call_later(
+        _UNWATCHED_SECONDS,
+        lambda: watching.append(loop.create_task(_cancel_when_gone(task, call))),
+    )
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if any(watcher.done() for watcher in watching) and not task.uncancel():
+            raise Gone from None
+        raise  # the server ends
+    finally:
+        timer.cancel()
+        for watcher in watching:
+            watcher.cancel()
+
+
+async def _cancel_when_gone(task: asyncio.Task[object], call: _Call) -> None:
+    while (await call.receive())["type"] != "http.disconnect":
+        pass
+    task.cancel()
+
+
+async def _send(reply: Reply, call: _Call, send: Send) -> None:
+    status, headers, body = reply.status, reply.headers, reply.body
+    if reply.tag and has(call.headers.get(b"if-none-match", b""), reply.tag):
+        status, body = 304, b""
+    elif len(body) >= GZIP_FROM and takes_gzip(call.headers.get(b"accept-encoding")):
+        is_long = len(body) >= _ZIPPED_ASIDE
+        body = await asyncio.to_thread(zipped, body) if is_long else zipped(body)
+        headers = (*headers, (b"content-encoding", b"gzip"))
+    if status not in {204, 304}:
+        headers = (*headers, (b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if call.method == "HEAD" else body})

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from api.cache.database import CacheUnavailable
+from api.cache.tables import WorkerRow
 from api.master.errors import MasterError
 from api.wiring import Parts
 
@@ -14,6 +16,9 @@ router = APIRouter()
 
 _PATIENCE = 4.0  # seconds for each look: who asks wants to know soon, above all when it is bad
 _GITHUB_EVERY = 30.0  # seconds between looks at GitHub; each costs a point of the hourly quota
+
+
+_SILENCE = timedelta(minutes=1)  # after which a worker, which gives signs of life, is missed
 
 
 class Readiness:
@@ -45,11 +50,22 @@ class Readiness:
                 async with cache.snapshot() as snapshot:
                     if snapshot.head is None:
                         warnings.append("The cache is empty: reads come from GitHub. Run a sync.")
+                    warnings += self._miss_worker(await snapshot.last_worker())
         except CacheUnavailable as error:
             return f"{error} Reads come from GitHub.", []
         except TimeoutError:
             return f"PostgreSQL did not answer within {_PATIENCE:g} seconds.", []
         return None, warnings
+
+    def _miss_worker(self, last: WorkerRow | None) -> list[str]:
+        """A warning if nobody brings the cache along by the clock, though somebody should."""
+        if last is None and self._parts.settings.redis_url is None:
+            return []
+        age = datetime.now(UTC) - last.seen_at if last else None
+        if age and age <= _SILENCE:
+            return []
+        seen = f"for {age.total_seconds():.0f} seconds" if age else "so far"
+        return [f"No worker was seen {seen}: nothing runs by the clock. Start `annoris worker`."]
 
     async def _look_at_redis(self) -> str | None:
         heard = await self._parts.doorbell.is_heard()

@@ -68,8 +68,8 @@ query VerifiedSession($id: ID!) {
 """
 
 _CACHE_STATUS = """\
-# What the cache holds, how old it is, and what
-# the last health check found.
+# What the cache holds, how old it is, who keeps it,
+# and what the last health checks found.
 query CacheStatus {
   cacheStatus {
     available
@@ -79,13 +79,34 @@ query CacheStatus {
     documents
     hot
     unreadable
-    lastHealthCheck {
+    worker {
+      seenAt
+    }
+    lastSync {
+      startedAt
+      seconds
+      requests
+      added
+      changed
+      removed
+      error
+    }
+  }
+  healthChecks(first: 7) {
+    nodes {
       checkedAt
-      commit
       documents
       drifted
       repaired
       consistency
+      nines
+    }
+  }
+  unreadableDocuments(first: 10) {
+    totalCount
+    nodes {
+      path
+      reason
     }
   }
 }

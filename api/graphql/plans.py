@@ -1,0 +1,188 @@
+"""Operations that were parsed and validated before, ready to be run."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import strawberry
+from cachetools import LRUCache
+from graphql import (
+    ASTValidationRule,
+    DirectiveNode,
+    DocumentNode,
+    ExecutionResult,
+    FragmentDefinitionNode,
+    GraphQLError,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    OperationType,
+    VariableNode,
+    Visitor,
+    execute,
+    parse,
+    specified_rules,
+    visit,
+)
+from graphql.execution.values import get_variable_values
+from strawberry.schema.schema import validate_document
+from strawberry.utils.await_maybe import await_maybe
+
+from api.graphql.execution import Run, Tree, is_awaitable
+
+# What a document must hold to, besides strawberry's own rules. Classes built for each document
+# would be as slow as they are many: an added rule is one class, built where it is written.
+RULES: tuple[type[ASTValidationRule], ...] = (*specified_rules,)
+
+# A parsed document takes about 120 bytes for each character of its text: 7 MB in all.
+_REMEMBERED_CHARACTERS = 60_000
+_LEAST_CHARACTERS = 400  # that a document counts for: no more than 150 are remembered
+_MOST_CHARACTERS = 20_000  # a longer one would push out too many others
+_NAME = re.compile(r"[_A-Za-z][_0-9A-Za-z]*")
+_REMEMBERED_TREES = 8  # of one plan
+_REMEMBERED_SELECTIONS = 2_000  # of one tree, at about 1.5 kB each
+_MAX_VARIABLE_ERRORS = 50
+_MOST_SHOWN = 100  # characters of a name
+
+
+class Plan:
+    """An operation of a valid document. May be run any number of times, also at the same time.
+
+    `fields`: the names of all fields in its document, and other words.
+    """
+
+    def __init__(
+        self,
+        schema: strawberry.Schema,
+        document: DocumentNode,
+        operation: OperationDefinitionNode,
+        characters: int,
+        fields: frozenset[str],
+    ) -> None:
+        self.operation: OperationType = operation.operation
+        self.characters = characters
+        self.fields = fields
+        self._schema = schema
+        self._document = document
+        self._definition = operation
+        self._fragments = {
+            node.name.value: node
+            for node in document.definitions
+            if isinstance(node, FragmentDefinitionNode)
+        }
+        self._switches = _switches(document)
+        self._trees: LRUCache[tuple[object, ...], Tree] = LRUCache(_REMEMBERED_TREES)
+
+    async def run(self, variables: Mapping[str, object] | None, context: object) -> ExecutionResult:
+        """Carry it out. What goes wrong is told in the errors of the result."""
+        if self.operation is not OperationType.QUERY:
+            return await self._executed(variables, context)
+        values = get_variable_values(
+            _core(self._schema),
+            self._definition.variable_definitions or (),
+            dict(variables or {}),
+            _MAX_VARIABLE_ERRORS,
+        )
+        if isinstance(values, list):
+            return ExecutionResult(None, values)
+        switched = tuple(values.coerced.get(name) for name in self._switches)
+        tree = self._trees.get(switched)
+        if tree is None:
+            tree = Tree(_core(self._schema), self._definition, self._fragments)
+            self._trees[switched] = tree
+        result = await Run(tree, values, context).answer()
+        if tree.size > _REMEMBERED_SELECTIONS:
+            self._trees.pop(switched, None)
+        return result
+
+    async def _executed(
+        self, variables: Mapping[str, object] | None, context: object
+    ) -> ExecutionResult:
+        """Mutations are carried out one after the other, by graphql-core."""
+        name = self._definition.name
+        return await await_maybe(
+            execute(
+                _core(self._schema),
+                self._document,
+                context_value=context,
+                variable_values=dict(variables or {}),
+                operation_name=name.value if name else None,
+                is_awaitable=is_awaitable,
+                executor_class=self._schema.execution_context_class,
+                operation_extensions=None,
+            )
+        )
+
+
+class Plans:
+    """The plans of a schema's operations. Those used last are remembered, in bounded space.
+
+    Documents with errors are not: they would push out those that are of use.
+    """
+
+    def __init__(
+        self, schema: strawberry.Schema, rules: Sequence[type[ASTValidationRule]] = RULES
+    ) -> None:
+        self._schema = schema
+        self._rules = tuple(rules)
+        self._plans: LRUCache[tuple[str, str | None], Plan] = LRUCache(
+            _REMEMBERED_CHARACTERS, getsizeof=lambda plan: max(plan.characters, _LEAST_CHARACTERS)
+        )
+
+    def plan(self, query: str, operation_name: str | None = None) -> Plan | list[GraphQLError]:
+        """The plan for an operation, or what is wrong with its document."""
+        plan = self._plans.get((query, operation_name))
+        if plan is None:
+            try:
+                document = parse(query)
+            except GraphQLError as error:
+                return [error]
+            errors = validate_document(_core(self._schema), document, self._rules)
+            if errors:
+                return errors
+            operation = _operation(document, operation_name)
+            if isinstance(operation, GraphQLError):
+                return [operation]
+            words = frozenset(_NAME.findall(query))
+            plan = Plan(self._schema, document, operation, len(query), words)
+            if plan.characters <= _MOST_CHARACTERS:
+                self._plans[query, operation_name] = plan
+        return plan
+
+
+def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode | GraphQLError:
+    """The operation of that name; without one, the only operation."""
+    operations = [
+        node for node in document.definitions if isinstance(node, OperationDefinitionNode)
+    ]
+    if name is not None:
+        for operation in operations:
+            if operation.name is not None and operation.name.value == name:
+                return operation
+        return GraphQLError(f"Unknown operation named '{name[:_MOST_SHOWN]}'.")
+    if len(operations) > 1:
+        return GraphQLError("Must provide operation name if query contains multiple operations.")
+    return operations[0] if operations else GraphQLError("Must provide an operation.")
+
+
+class _Switches(Visitor):
+    """Collects the variables that decide what is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def enter_directive(self, node: DirectiveNode, *_: Any) -> None:
+        for argument in node.arguments or ():
+            if isinstance(argument.value, VariableNode):
+                self.names.add(argument.value.name.value)
+
+
+def _switches(document: DocumentNode) -> Sequence[str]:
+    """The variables in the document's directives."""
+    switches = _Switches()
+    visit(document, switches)
+    return sorted(switches.names)
+
+
+def _core(schema: strawberry.Schema) -> GraphQLSchema:
+    return schema._schema  # noqa: SLF001  # strawberry has no other door to it
