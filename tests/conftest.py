@@ -6,12 +6,14 @@ import os
 # has GITHUB_* in plenty) must not reach a test. PG* would reconfigure asyncpg.
 PREFIXES = (
     "AGENT_",
+    "ALERT_",
     "ANNORIS_",
     "DATABASE_",
     "GITHUB_",
     "HOST",
     "MASTER_",
     "MAX_",
+    "NIGHTLY_",
     "PG",
     "PORT",
     "PRIORITY_",
@@ -28,6 +30,7 @@ for _name in list(os.environ):
 
 import asyncio  # noqa: E402 - the environment comes first
 import secrets  # noqa: E402
+import signal  # noqa: E402
 import tempfile  # noqa: E402
 from collections.abc import AsyncIterator, Coroutine, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -40,9 +43,13 @@ from sandbox.github import GitHub, Limits, create_repository  # noqa: E402
 from sandbox.postgres import UNSAFE_BUT_QUICK, Postgres  # noqa: E402
 from sandbox.redis import Redis  # noqa: E402
 from sandbox.stack import SAMPLES  # noqa: E402
+from tests.app_keys import KeyPair  # noqa: E402
 from tests.clone import Clone  # noqa: E402
 from tests.corpus import corpus_bundle  # noqa: E402
 from tests.system import System, running  # noqa: E402
+
+# A shell that runs us in the background has SIGINT ignored, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time, so that a red test is the change's fault; no deadline, because
 # a machine may be slow. `HYPOTHESIS_PROFILE=deep pytest` goes looking for more.
@@ -130,6 +137,12 @@ async def github(repository: Path) -> AsyncIterator[GitHub]:
     """The stand-in for GitHub over `repository`, without limits on what one may commit."""
     async with GitHub(repository, limits=Limits.off()) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def app_keys() -> KeyPair:
+    """The key pair of a GitHub App."""
+    return KeyPair.new()
 
 
 @pytest.fixture

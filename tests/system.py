@@ -2,18 +2,20 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import uvicorn
-from fastapi import FastAPI
 
-from api.app import create_app
+from api.app import Application, create_app
+from api.http.protocol import BoundedProtocol
 from api.settings import load
 from api.wiring import Parts
 from sandbox.github import GitHub
+
+_PATIENCE = 20.0  # seconds: a busy computer is no sign of trouble
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,13 @@ class System:
         return Answer(answer.get("data"), answer.get("errors", []))
 
     async def sync(self) -> None:
-        await self.parts.reconciler.run()
+        """With more patience than the gateway may have been given for its readers."""
+        database = self.parts.gateway.cache.database
+        timeout, database.timeout = database.timeout, _PATIENCE
+        try:
+            await self.parts.reconciler.run()
+        finally:
+            database.timeout = timeout
 
     @property
     def requests(self) -> int:
@@ -73,12 +81,22 @@ async def running(
             "GITHUB_TOKEN": github.token,
             "GITHUB_REPOSITORY": github.hosting.name,
             "GITHUB_API_URL": github.url,
+            "DATABASE_TIMEOUT_SECONDS": f"{_PATIENCE:g}",
             **(environment or {}),
         }
     )
     app = create_app(settings)
     server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)
+        uvicorn.Config(
+            app,
+            host="127.0.0.1",
+            port=0,
+            http=BoundedProtocol,
+            log_config=None,
+            access_log=False,
+            # Longer than its client does: neither closes what the other is about to use.
+            timeout_keep_alive=60,
+        )
     )
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
     task = asyncio.create_task(server.serve())
@@ -89,6 +107,19 @@ async def running(
     finally:
         server.should_exit = True
         await asyncio.wait_for(task, 20)
+
+
+@contextlib.contextmanager
+def impatient(*systems: System) -> Iterator[None]:
+    """Gateways that wait for PostgreSQL as shortly as a test would, for as long as it is frozen."""
+    databases = [system.parts.gateway.cache.database for system in systems]
+    for database in databases:
+        database.timeout = database.read_timeout = 0.3
+    try:
+        yield
+    finally:
+        for database in databases:
+            database.timeout = database.read_timeout = _PATIENCE
 
 
 async def _port_of(server: uvicorn.Server, task: asyncio.Task[None]) -> int:
@@ -102,6 +133,6 @@ async def _port_of(server: uvicorn.Server, task: asyncio.Task[None]) -> int:
     return port
 
 
-def _parts(app: FastAPI) -> Parts:
+def _parts(app: Application) -> Parts:
     parts: Parts = app.state.parts
     return parts

@@ -68,6 +68,23 @@ async def test_a_worker_without_redis_is_refused_in_a_sentence(
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("command", ["worker", "start"])
+async def test_alert_urls_that_nobody_knows_are_refused_at_start(
+    environment: dict[str, str], command: str
+) -> None:
+    code, _, errors = await annoris(
+        command,
+        **environment,
+        REDIS_URL="redis://127.0.0.1:1",
+        PORT="0",
+        ALERT_URLS="json://127.0.0.1:1, nonsense://canary@host",
+    )
+
+    assert code == 2
+    assert "correct ALERT_URLS" in errors
+    assert "canary" not in errors
+
+
 async def test_sync_health_check_retention_and_status_tell_what_they_did_as_json(
     environment: dict[str, str], github: GitHub, clone: Clone
 ) -> None:
@@ -84,6 +101,9 @@ async def test_sync_health_check_retention_and_status_tell_what_they_did_as_json
     assert (await run("sync"))["added"] == 1
     health = await run("health-check")
     assert (health["documents"], health["drift"], health["consistency"]) == (11, {}, 1.0)
+    assert (health["bodies"], health["drifted"], health["kinds"]) == (11, 0, {})
+    assert isinstance(health["directories"], dict)
+    assert sum(health["directories"].values()) == 11
     assert await run("retention") == {"bodies_dropped": 0}
     status = await run("status")
     assert isinstance(status["cache"], dict)

@@ -25,7 +25,7 @@ mutation { createSession(input: {title: "T", markdown: "x"}) { commit { oid } ca
 
 @pytest.fixture
 async def system(github: GitHub, postgres: Postgres) -> AsyncIterator[System]:
-    async with running(github, postgres.url, {"DATABASE_TIMEOUT_SECONDS": "0.5"}) as gateway:
+    async with running(github, postgres.url) as gateway:
         await gateway.sync()
         yield gateway
 
@@ -154,3 +154,11 @@ async def test_readyz_is_not_ready_with_both_stores_down(
 
     assert response.status == 503
     assert set(report["down"]) == {"github", "postgres", "redis"}
+
+
+async def test_a_reader_does_not_wait_for_a_first_build(github: GitHub, database_url: str) -> None:
+    async with running(github, database_url) as gateway:
+        told = await provenance(gateway, consistency="VERIFIED")
+        assert (told["source"], told["verification"]) == ("MASTER", "CACHE_UNAVAILABLE")
+        answer = await gateway.ask("{ cacheStatus { available head } }")
+        assert answer.data["cacheStatus"] == {"available": True, "head": None}

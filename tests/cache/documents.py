@@ -7,7 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from api.cache.cache import CachedHead, IndexChange, Upsert
+from api.cache.changing import IndexChange
+from api.cache.rows import Upsert
+from api.cache.snapshot import CachedHead
 from api.documents import AnyDocument, Collection, Json, Priority, Project, Session, blob_oid
 from api.documents.listing import Indexed
 
@@ -131,6 +133,6 @@ def rebuild(items: Sequence[Indexed], changed_at: datetime = SEEN) -> IndexChang
     return IndexChange(
         head=CachedHead("c" * 40, SEEN),
         directories={},
-        upserts=[Upsert(item, changed_at) for item in items],
+        upserts=[Upsert(item=item, changed_at=changed_at) for item in items],
         anew=True,
     )

@@ -5,13 +5,18 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import text
 
-from api.cache.cache import _APPLY_LOCK, Cache, CachedHead, IndexChange, Upsert
+from api.cache import database as database_module
+from api.cache.cache import Cache
+from api.cache.changing import _APPLY_LOCK, IndexChange
 from api.cache.database import CacheUnavailable, Database
 from api.cache.migrate import migrate
+from api.cache.rows import Upsert
+from api.cache.snapshot import CachedHead
 from api.cache.tables import HealthCheckRow, SyncRow
 from api.documents import Collection, Session, blob_oid
 from api.documents.listing import Indexed
@@ -19,17 +24,24 @@ from sandbox.postgres import Postgres
 from tests.cache.documents import SEEN
 from tests.cache.waiting import until
 
+T = TypeVar("T")
 A, B, C, D = (letter * 40 for letter in "abcd")
 
 
-def change(commit: str, *paths: str, removals: tuple[str, ...] = (), **more: bool) -> IndexChange:
+def change(
+    commit: str,
+    *paths: str,
+    removals: tuple[str, ...] = (),
+    anew: bool = False,
+    forward: bool = True,
+) -> IndexChange:
     """To a head at which these paths hold a session that names the commit."""
     return IndexChange(
         head=CachedHead(commit, SEEN),
         directories={"": commit},
         upserts=[
             Upsert(
-                Indexed(
+                item=Indexed(
                     collection=Collection.SESSIONS,
                     document=Session(
                         path=path, revision=blob_oid(commit.encode()), bytes=40, title=commit
@@ -37,12 +49,13 @@ def change(commit: str, *paths: str, removals: tuple[str, ...] = (), **more: boo
                     hot=True,
                     markdown=commit,
                 ),
-                SEEN,
+                changed_at=SEEN,
             )
             for path in paths
         ],
         removals=removals,
-        **more,
+        anew=anew,
+        forward=forward,
     )
 
 
@@ -235,6 +248,132 @@ async def test_what_fails_during_a_turn_is_not_hidden_and_ends_it(cache: Cache) 
         pass
 
 
+async def test_one_has_the_turn_to_reconcile_and_whoever_waits_gets_it_next(
+    cache: Cache, database_url: str
+) -> None:
+    async with Database(database_url, timeout=10) as database:
+        other = Cache(database, "ours")
+
+        async def take() -> bool:
+            async with other.turn_to_reconcile() as turn:
+                return turn is not None
+
+        async with cache.turn_to_reconcile() as turn:
+            assert turn is not None
+            second = asyncio.create_task(take())
+            await asyncio.sleep(0.1)
+            assert not second.done()
+        assert await second
+
+
+async def test_who_waits_for_a_turn_keeps_no_connection(database_url: str) -> None:
+    async with Database(database_url, timeout=2) as database:
+        cache = Cache(database, "ours")
+
+        async def wait() -> None:
+            async with cache.turn_to_reconcile():
+                pass
+
+        async with cache.turn_to_reconcile():
+            waiting = [asyncio.create_task(wait()) for _ in range(30)]
+            for _ in range(20):
+                async with cache.snapshot() as snapshot:
+                    assert snapshot.head is None
+        await asyncio.gather(*waiting)
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+async def test_a_turn_cancelled_at_the_moment_it_comes_is_not_kept(
+    cache: Cache, database_url: str, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    """The lock outlives transactions: on a connection of the pool it would be held for ever."""
+    within, answers = database_module._within, 0
+
+    async def cancelled(seconds: float, pending: "asyncio.Future[T]") -> T:
+        nonlocal answers
+        task = asyncio.current_task()
+        if task is victim:
+            answers += 1
+            if answers == nth:
+                pending.add_done_callback(lambda _: victim.cancel())
+        return await within(seconds, pending)
+
+    async def take() -> None:
+        async with cache.turn_to_reconcile():
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(database_module, "_within", cancelled)
+    victim = asyncio.create_task(take())
+    with suppress(asyncio.CancelledError):
+        await victim
+
+    async with (
+        Database(database_url, timeout=10) as database,
+        Cache(database, "ours").turn_to_reconcile() as turn,
+    ):
+        assert turn is not None
+
+
+async def test_who_waits_for_a_row_does_not_take_the_server_for_dead(
+    cache: Cache, database_url: str
+) -> None:
+    await cache.apply(change(A, "x.md", anew=True), expected=None)
+    async with (
+        Database(database_url, timeout=1) as database,
+        cache.database.transaction() as large,
+    ):
+        await large.run(text("UPDATE sessions SET title = 'x'"))
+        with pytest.raises(CacheUnavailable, match="LockNotAvailable"):
+            await Cache(database, "ours").keep(
+                {"x.md": (blob_oid(A.encode()), A)}, until=datetime.now(UTC)
+            )
+        assert not database.is_down
+
+
+async def test_no_word_of_a_document_is_in_the_log(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PostgreSQL quotes the row that it refuses."""
+    async with cache.database.transaction() as connection:
+        await connection.run(text("ALTER TABLE sessions ADD CONSTRAINT no CHECK (title = '')"))
+    with pytest.raises(CacheUnavailable) as raised:
+        await cache.apply(change("canary", "x.md", anew=True), expected=None)
+    assert "CheckViolationError" in caplog.text
+    assert "canary" not in caplog.text + str(raised.value)
+
+
+async def test_a_repair_takes_back_nothing_of_when_the_head_was_seen(cache: Cache) -> None:
+    await cache.apply(change(A, anew=True), expected=None)
+    later = SEEN + timedelta(minutes=5)
+    assert await cache.seen(CachedHead(A, later))
+    assert await cache.apply(change(A, "x.md"), expected=A)
+    async with cache.snapshot() as snapshot:
+        assert snapshot.head == CachedHead(A, later)
+
+
+async def test_the_head_itself_is_reached_and_of_an_empty_cache_nothing_is(cache: Cache) -> None:
+    await cache.apply(change(A, anew=True), expected=None)
+    async with cache.database.transaction() as connection:
+        await connection.run(text("DELETE FROM applied_commits"))
+    assert await ledger(cache) == {A}
+    await cache.apply(change(B), expected=A)
+    await cache.empty()
+    assert await ledger(cache) == set()
+
+
+async def test_a_cache_is_not_emptied_while_a_change_is_applied(cache: Cache) -> None:
+    """The change would note its head after ours was deleted, and nothing be built anew."""
+    await cache.apply(change(A, "x.md", anew=True), expected=None)
+    async with cache.database.transaction() as other:
+        await other.rows(text("SELECT pg_advisory_xact_lock(:lock)").bindparams(lock=_APPLY_LOCK))
+        emptying = asyncio.create_task(cache.empty())
+        await asyncio.sleep(0.1)
+        assert not emptying.done()
+    await emptying
+    async with cache.snapshot() as snapshot:
+        assert snapshot.head is None
+
+
 # Failures
 
 
@@ -291,7 +430,17 @@ async def test_what_was_done_is_written_down(cache: Cache) -> None:
     for drifted in (2, 0):
         await cache.log(
             HealthCheckRow(
-                checked_at=now, commit=A, documents=9, drifted=drifted, repaired=0, consistency=1
+                checked_at=now,
+                seconds=1.5,
+                commit=A,
+                requests=1,
+                documents=9,
+                bodies=8,
+                wrong_trees=0,
+                drift={"missing": drifted},
+                drifted=drifted,
+                repaired=0,
+                consistency=1,
             )
         )
     async with cache.snapshot() as snapshot:

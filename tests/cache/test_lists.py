@@ -1,7 +1,7 @@
 """Lists in SQL mean what `page_of` and `matches` say, and never read a whole table."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,8 +11,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from api.cache.cache import Cache, CachedHead, IndexChange, Snapshot
+from api.cache.cache import Cache
+from api.cache.changing import IndexChange
 from api.cache.database import Database
+from api.cache.rows import WITH_BODIES
+from api.cache.snapshot import CachedHead, Glance, Questions, Row, Snapshot
+from api.cache.statements import Statement, Values
 from api.documents import Collection, Session, blob_oid, project_key
 from api.documents.listing import (
     Indexed,
@@ -94,6 +98,29 @@ def pages_asked(draw: st.DrawFn, items: Sequence[Indexed]) -> tuple[Listing, Win
     return Listing(collection=collection, where=where, order=order), window
 
 
+class Both(Questions):
+    """Asks in a transaction and at a glance; the answers must be the same."""
+
+    def __init__(self, snapshot: Snapshot, glance: Glance) -> None:
+        super().__init__(snapshot.head)
+        self._snapshot, self._glance = snapshot, glance
+
+    async def _ask(self, statement: Statement, values: Values) -> Sequence[Row]:
+        in_transaction = await self._snapshot._ask(statement, values)
+        at_a_glance = await self._glance._ask(statement, values)
+        told = [{name: row[name] for name in row} for row in in_transaction]
+        assert [{name: row[name] for name in told[0]} for row in at_a_glance] == told
+        return in_transaction
+
+
+@asynccontextmanager
+async def both(cache: Cache) -> AsyncIterator[Both]:
+    known = await cache.look(anew=True)
+    assert known
+    async with cache.snapshot() as snapshot:
+        yield Both(snapshot, Glance(cache.database, known))
+
+
 async def fill(cache: Cache, items: Sequence[Indexed]) -> None:
     async with cache.snapshot() as snapshot:
         expected = snapshot.head.commit if snapshot.head else None
@@ -108,9 +135,9 @@ async def test_pages_and_counts_are_those_of_the_same_documents_in_memory(
     items = data.draw(indexes(collection))
     await fill(cache, items)
     asked = data.draw(st.lists(pages_asked(items), min_size=1, max_size=12))
-    async with cache.snapshot() as snapshot:
-        pages = await snapshot.pages(asked)
-        counts = await snapshot.counts([listing for listing, _ in asked])
+    async with both(cache) as questions:
+        pages = await questions.pages(asked)
+        counts = await questions.counts([listing for listing, _ in asked])
     assert pages == [page_of(listing, window, items) for listing, window in asked]
     assert counts == [
         sum(matches(listing.where, item.document) for item in items) for listing, _ in asked
@@ -127,13 +154,13 @@ async def test_paging_either_way_meets_every_document_once(
     order = data.draw(st.sampled_from(ORDERS[collection]))
     listing = Listing(collection=collection, where=Where(), order=order)
     whole = page_of(listing, Window(size=len(PATHS)), items).items
-    async with cache.snapshot() as snapshot:
-        assert await walk(snapshot, listing, size) == list(whole)
-        assert await walk(snapshot, listing, size, backwards=True) == list(whole)
+    async with both(cache) as questions:
+        assert await walk(questions, listing, size) == list(whole)
+        assert await walk(questions, listing, size, backwards=True) == list(whole)
 
 
 async def walk(
-    snapshot: Snapshot, listing: Listing, size: int, *, backwards: bool = False
+    snapshot: Questions, listing: Listing, size: int, *, backwards: bool = False
 ) -> list[Indexed]:
     """All pages one after the other, by the cursors that a client would send back."""
     found: list[Indexed] = []
@@ -153,10 +180,12 @@ async def walk(
 @example(["\ud800", "a\0.md"])
 @given(st.lists(st.text() | st.sampled_from(PATHS), max_size=5))
 async def test_what_no_document_can_be_called_is_not_found(cache: Cache, names: list[str]) -> None:
+    await fill(cache, [])
+    async with both(cache) as questions:
+        assert await questions.documents(names) == {}
+        assert await questions.bodies(names) == {}
     async with cache.snapshot() as snapshot:
-        assert await snapshot.documents(names) == {}
-        assert await snapshot.bodies(names) == {}
-        assert await snapshot.revisions(names) == {}
+        assert await snapshot.files(names) == {}
     assert not cache.database.is_down
 
 
@@ -164,10 +193,11 @@ async def test_more_names_than_a_statement_has_parameters(cache: Cache) -> None:
     """PostgreSQL takes 32,767 of them; a first build and a moved directory have more names."""
     await fill(cache, [])
     names = [f"{i:040}" for i in range(40_000)]
+    async with both(cache) as questions:
+        assert await questions.documents(names) == {}
+        assert await questions.bodies(names) == {}
     async with cache.snapshot() as snapshot:
-        assert await snapshot.documents(names) == {}
-        assert await snapshot.bodies(names) == {}
-        assert await snapshot.revisions(names) == {}
+        assert await snapshot.files(names) == {}
     change = IndexChange(
         head=CachedHead("d" * 40, datetime.now(UTC)),
         directories=dict.fromkeys(names),
@@ -221,6 +251,11 @@ async def full_cache(database_url: str) -> AsyncIterator[Cache]:
 def recorded(database: Database) -> Iterator[list[tuple[str, Sequence[object]]]]:
     """The statements that are sent, with their parameters."""
     statements: list[tuple[str, Sequence[object]]] = []
+    fetch = database.fetch
+
+    async def record_and_fetch(sql: str, values: Sequence[object]) -> Sequence[asyncpg.Record]:
+        statements.append((sql, values))
+        return await fetch(sql, values)
 
     def record(*call: object) -> None:
         _, _, statement, parameters, *_ = call
@@ -230,9 +265,11 @@ def recorded(database: Database) -> Iterator[list[tuple[str, Sequence[object]]]]
 
     engine = database._engine.sync_engine
     event.listen(engine, "before_cursor_execute", record)
+    database.fetch = record_and_fetch  # type: ignore[method-assign]
     try:
         yield statements
     finally:
+        database.fetch = fetch  # type: ignore[method-assign]
         event.remove(engine, "before_cursor_execute", record)
 
 
@@ -264,6 +301,9 @@ async def test_no_query_of_the_contract_reads_a_whole_table(
         ),
     ]
     paths = [f"autosaves/{i % 50:02}/{i:05}.md" for i in range(20)]
+    known = await full_cache.look()
+    assert known
+    glance = Glance(full_cache.database, known)
     with recorded(full_cache.database) as statements:
         async with full_cache.snapshot() as snapshot:
             for listing in listings:
@@ -275,14 +315,14 @@ async def test_no_query_of_the_contract_reads_a_whole_table(
                     window_of(after=place),
                     window_of(before=place, from_end=True),
                 ):
-                    [page] = await snapshot.pages([(listing, window)])
+                    [page] = await glance.pages([(listing, window)])
                     assert page.items or listing.where != Where()
             for listing in listings[3:]:
-                [count] = await snapshot.counts([listing])
+                [count] = await glance.counts([listing])
                 assert 0 < count < COUNT / 4
-            await snapshot.documents(paths, bodies=True)
-            await snapshot.bodies([blob_oid(b"%d" % i) for i in range(0, 100, 10)])
-            await snapshot.revisions(["autosaves/01", "autosaves/02"])
+            await glance.documents(paths, WITH_BODIES)
+            await glance.bodies([blob_oid(b"%d" % i) for i in range(0, 100, 10)])
+            await snapshot.files(["autosaves/01", "autosaves/02"])
             await snapshot.applied_at("c" * 40)
             assert [item async for item in snapshot.scan(SESSIONS)] != []
         await full_cache.keep({paths[0]: (blob_oid(b"0"), "0")}, until=START)

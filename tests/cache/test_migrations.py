@@ -43,7 +43,7 @@ async def differences(url: str) -> list[object]:
 
     def compare(connection: Connection) -> list[object]:
         context = MigrationContext.configure(
-            connection, opts={"compare_type": True, "compare_server_default": False}
+            connection, opts={"compare_type": True, "compare_server_default": True}
         )
         return list(compare_metadata(context, metadata))
 

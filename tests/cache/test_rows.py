@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.cache.cache import Cache, Upsert
-from api.cache.rows import is_hot
+from api.cache.cache import Cache
+from api.cache.rows import WITH_BODIES, Upsert, is_hot
 from api.documents import (
     AnyDocument,
     Collection,
@@ -35,7 +35,7 @@ async def stored(cache: Cache, items: list[Indexed]) -> list[Indexed]:
         expected = snapshot.head.commit if snapshot.head else None
     assert await cache.apply(rebuild(items), expected=expected)
     async with cache.snapshot() as snapshot:
-        found = await snapshot.documents([item.document.path for item in items], bodies=True)
+        found = await snapshot.documents([item.document.path for item in items], WITH_BODIES)
     return [found[item.document.path] for item in items]
 
 
@@ -165,7 +165,7 @@ async def test_retention_drops_exactly_the_bodies_that_are_not_hot(cache: Cache)
         )
         changed_at = CUTOFF + changed * second
         item = Indexed(collection=Collection.SESSIONS, document=session, hot=True, markdown="x")
-        upserts.append(Upsert(item, changed_at))
+        upserts.append(Upsert(item=item, changed_at=changed_at))
         if kept is not None:
             kept_until[session.path] = SEEN + kept * second
         if is_hot(session, changed_at, CUTOFF) or kept == 1:
@@ -209,10 +209,10 @@ async def test_a_body_is_kept_only_for_the_revision_it_was_read_for(cache: Cache
     }
     await cache.keep(bodies, until=SEEN)
     async with cache.snapshot() as snapshot:
-        assert await snapshot.documents(["s.md", "gone.md"], bodies=True) == {"s.md": item}
+        assert await snapshot.documents(["s.md", "gone.md"], WITH_BODIES) == {"s.md": item}
 
     await cache.keep({"s.md": (session.revision, "new")}, until=SEEN)
     async with cache.snapshot() as snapshot:
-        found = await snapshot.documents(["s.md"], bodies=True)
+        found = await snapshot.documents(["s.md"], WITH_BODIES)
         assert found == {"s.md": replace(item, hot=True, markdown="new")}
         assert await snapshot.bodies([session.revision]) == {session.revision: "new"}

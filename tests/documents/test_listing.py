@@ -21,6 +21,7 @@ from api.documents.listing import (
     Where,
     Window,
     cursor,
+    cursor_at,
     fold,
     matches,
     page_of,
@@ -98,6 +99,11 @@ def test_a_cursor_names_the_place_of_its_document(order: Order, document: AnyDoc
     assert read_cursor(order, text) == position(order, document)
 
 
+def test_a_cursor_names_a_number_where_there_are_no_documents() -> None:
+    text = cursor_at(Order.NUMBER_DESC, (5, ""))
+    assert read_cursor(Order.NUMBER_DESC, text) == (5, "")
+
+
 def test_undated_and_unranked_have_places_of_their_own() -> None:
     assert position(Order.OCCURRED_AT_ASC, session()) == (UNDATED, "a.md")
     assert position(Order.RANK_ASC, project("p.md", None)) == (UNRANKED, "p.md")
@@ -135,7 +141,7 @@ def test_what_is_no_cursor_of_this_order_is_refused(content: object) -> None:
         read_cursor(Order.OCCURRED_AT_ASC, encoded(content))
 
 
-@pytest.mark.parametrize("rank", [2**63, -(2**63), 10**400, 1.5, "1", None])
+@pytest.mark.parametrize("rank", [2**63, -(2**63), 10**400, 1.5, "1", None, True])
 def test_a_rank_that_no_store_can_hold_is_no_place(rank: object) -> None:
     with pytest.raises(InvalidPage):
         read_cursor(Order.RANK_ASC, encoded(["rank", rank, "a.md"]))

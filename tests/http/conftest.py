@@ -1,10 +1,20 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from api.app import create_app
 from api.http.graphiql import installed_assets
+from api.settings import load
+from tests.http.serving import serving
 
 _ROOT = Path(__file__).parents[2] / ".annoris" / "graphiql"
+_NOWHERE = {
+    "DATABASE_URL": "postgresql://u@/d?host=/nonexistent",
+    "GITHUB_TOKEN": "none",
+    "GITHUB_REPOSITORY": "nobody/nothing",
+    "GITHUB_API_URL": "http://127.0.0.1:9",
+}
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +24,10 @@ def assets() -> Path:
     if directory is None:
         pytest.skip("GraphiQL's files are not installed: run `make assets` where npm is")
     return directory
+
+
+@pytest.fixture(scope="session")
+def door() -> Iterator[int]:
+    """The port of a gateway with neither PostgreSQL nor GitHub behind it."""
+    with serving(create_app(load(_NOWHERE))) as port:
+        yield port

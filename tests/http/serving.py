@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from api.http.protocol import BoundedProtocol
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[int]:
+def serving(app: ASGIApp) -> Iterator[int]:
     """Run the application in a thread while the block lasts; yields its port on 127.0.0.1."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, http=BoundedProtocol, log_config=None, log_level="warning")
+    )
     listener = server.config.bind_socket()
     listener.listen()  # so that early requests wait for the server instead of being refused
     thread = threading.Thread(target=server.run, args=([listener],))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from api.master.credentials import FixedToken
 from api.master.master import Master
 from api.master.transport import GitHub as Client
 from sandbox.github import GitHub, create_repository
@@ -31,7 +32,7 @@ def repository(samples: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def client(github: GitHub) -> AsyncIterator[Client]:
-    async with Client(github.url, github.token, timeout=10) as client:
+    async with Client(github.url, FixedToken(github.token), timeout=10) as client:
         yield client
 
 
@@ -62,5 +63,5 @@ async def scripted() -> AsyncIterator[Scripted]:
 
 @pytest.fixture
 async def scripted_client(scripted: Scripted) -> AsyncIterator[Client]:
-    async with Client(scripted.url, TOKEN, timeout=10) as client:
+    async with Client(scripted.url, FixedToken(TOKEN), timeout=10) as client:
         yield client

@@ -13,6 +13,7 @@ import pytest
 
 from api.documents import blob_oid
 from api.master.committing import Change, Commit, commit
+from api.master.credentials import FixedToken
 from api.master.errors import (
     AccessRefused,
     HeadMoved,
@@ -99,14 +100,14 @@ def writer(repository: Path, master: Master) -> Writer:
 @pytest.fixture
 async def impatient(repository: Path, github: GitHub) -> AsyncIterator[Writer]:
     """A writer whose requests time out soon."""
-    async with Client(github.url, github.token, timeout=1) as client:
+    async with Client(github.url, FixedToken(github.token), timeout=1) as client:
         yield Writer(repository, Master(client, github.hosting.name, github.hosting.branch))
 
 
 @pytest.fixture
 async def hasty(repository: Path, github: GitHub) -> AsyncIterator[Writer]:
     """A writer whose requests time out so soon that some may without a fault."""
-    async with Client(github.url, github.token, timeout=0.2) as client:
+    async with Client(github.url, FixedToken(github.token), timeout=0.2) as client:
         yield Writer(repository, Master(client, github.hosting.name, github.hosting.branch))
 
 

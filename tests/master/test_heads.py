@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from api.documents import Json, blob_oid
+from api.master.credentials import FixedToken
 from api.master.errors import (
     Missing,
     TooMuchAsked,
     Unreachable,
 )
-from api.master.master import Head, Master, Wanted
+from api.master.fetching import Wanted
+from api.master.master import Head, Master
 from api.master.transport import GitHub as Client
 from sandbox.github import Fault, GitHub, Limits
 from tests.clone import Clone, git
@@ -59,7 +61,7 @@ async def test_an_empty_repository_has_no_branch_yet(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", "empty.git")
     async with (
         GitHub(tmp_path / "empty.git", limits=Limits.off()) as empty,
-        Client(empty.url, empty.token, timeout=10) as client,
+        Client(empty.url, FixedToken(empty.token), timeout=10) as client,
     ):
         master = Master(client, empty.hosting.name, "main")
         with pytest.raises(Missing, match="Create it with a first commit"):

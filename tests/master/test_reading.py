@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 
 from api.documents import Json, blob_oid
+from api.master.credentials import FixedToken
 from api.master.errors import (
     AccessRefused,
     Corrupt,
@@ -18,7 +19,8 @@ from api.master.errors import (
     TooMuchAsked,
     Unreachable,
 )
-from api.master.master import BYTES_A_REQUEST, Head, Master, Wanted, batches
+from api.master.fetching import BYTES_A_REQUEST, Portion, Wanted
+from api.master.master import Head, Master
 from api.master.transport import GitHub as Client
 from api.master.trees import EMPTY_TREE, read_entries, tree_oid
 from sandbox.github import Fault, GitHub
@@ -45,7 +47,7 @@ def by_oid(*contents: bytes) -> dict[str, bytes]:
 @pytest.fixture
 async def impatient(github: GitHub) -> AsyncIterator[Master]:
     """A master whose requests time out soon."""
-    async with Client(github.url, github.token, timeout=0.3) as client:
+    async with Client(github.url, FixedToken(github.token), timeout=0.3) as client:
         yield Master(client, github.hosting.name, github.hosting.branch)
 
 
@@ -83,8 +85,8 @@ async def test_the_empty_tree_needs_no_question(master: Master) -> None:
     assert master.github.requests == 0
 
 
-async def test_many_trees_are_read_twenty_a_request(master: Master, repository: Path) -> None:
-    plant(repository, {f"many/{n}/a.md": content(n) for n in range(41)})
+async def test_many_trees_are_read_a_hundred_a_request(master: Master, repository: Path) -> None:
+    plant(repository, {f"many/{n}/a.md": content(n) for n in range(201)})
     root = rev(repository, "main:many")
     below = [entry.oid for entry in (await master.trees([root]))[root]]
     asked = master.github.requests
@@ -165,8 +167,10 @@ async def test_what_text_cannot_carry_comes_raw_byte_for_byte(
     assert github.requests.count("rest") == len(LOSSY)
 
 
-async def test_blobs_are_read_fifty_a_request_each_once(master: Master, repository: Path) -> None:
-    contents = [content(n) for n in range(101)]
+async def test_blobs_are_read_a_hundred_a_request_each_once(
+    master: Master, repository: Path
+) -> None:
+    contents = [content(n) for n in range(201)]
     plant(repository, {f"many/{n}.md": each for n, each in enumerate(contents)})
     assert await master.blobs(wanted(*contents, *contents)) == by_oid(*contents)
     assert master.github.requests == 3
@@ -176,9 +180,39 @@ async def test_blobs_are_read_fifty_a_request_each_once(master: Master, reposito
 
 def test_requests_are_bounded_by_the_sizes_that_trees_announce() -> None:
     sizes = [10, BYTES_A_REQUEST, 10, 10, BYTES_A_REQUEST * 3, 10]
-    cut = [[want.size for want in batch] for batch in batches(Wanted("x", n) for n in sizes)]
+    portion, left, cut = Portion(100), [Wanted("x", n) for n in sizes], []
+    while left:
+        batch = portion.of(left)
+        cut.append([want.size for want in batch])
+        left = left[len(batch) :]
     assert cut == [[10], [BYTES_A_REQUEST], [10, 10], [BYTES_A_REQUEST * 3], [10]]
-    assert list(batches([])) == []
+
+
+def test_a_portion_halves_when_github_gives_up_and_grows_back_slowly() -> None:
+    portion, many = Portion(100), [Wanted("x", 0)] * 200
+    portion.shrink(100)
+    portion.shrink(30)
+    assert len(portion.of(many)) == 15, "half of what was asked, not of what was allowed"
+    sizes = []
+    for _ in range(10):
+        portion.grow()
+        sizes.append(len(portion.of(many)))
+    assert sizes == [19, 24, 31, 39, 49, 62, 78, 98, 100, 100]
+    for _ in range(10):
+        portion.shrink(100)
+    assert len(portion.of(many)) == 1
+
+
+async def test_what_was_too_much_once_is_not_asked_again(
+    master: Master, repository: Path, github: GitHub
+) -> None:
+    contents = [content(n) for n in range(60)]
+    plant(repository, {f"many/{n}.md": each for n, each in enumerate(contents)})
+    github.faults.add(Fault(kind="bad_gateway", count=2))
+    assert await master.blobs(wanted(*contents[:16])) == by_oid(*contents[:16])
+    asked = master.github.requests
+    assert await master.blobs(wanted(*contents[16:])) == by_oid(*contents[16:])
+    assert master.github.requests - asked > 1
 
 
 async def test_memory_is_bounded_by_bytes_not_by_count(master: Master, repository: Path) -> None:

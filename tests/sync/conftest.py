@@ -11,6 +11,7 @@ import pytest
 from api.cache.cache import Cache
 from api.cache.database import Database
 from api.documents import Layout
+from api.master.credentials import FixedToken
 from api.master.master import Master
 from api.master.transport import GitHub as Client
 from api.sync.content import Content
@@ -33,6 +34,7 @@ class Side:
     github: GitHub
     cache: Cache
     client: Client
+    url: str  # of the database
     layout: Layout = LAYOUT
     max_bytes: int = 2_000_000
     retention: timedelta = FOR_EVER
@@ -79,8 +81,10 @@ class Side:
 async def side(github: GitHub, database_url: str) -> AsyncIterator[Side]:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(database_url, timeout=10))
-        client = await stack.enter_async_context(Client(github.url, github.token, timeout=10))
-        yield Side(github, Cache(database, "ours"), client)
+        client = await stack.enter_async_context(
+            Client(github.url, FixedToken(github.token), timeout=10)
+        )
+        yield Side(github, Cache(database, "ours"), client, database_url)
 
 
 @pytest.fixture

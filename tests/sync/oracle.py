@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from api.cache.cache import Cache
+from api.cache.snapshot import Snapshot
 from api.documents import Collection, Layout, Unreadable, parse
 from api.documents.listing import Indexed, unreadable
+from api.sync.proof import trees_of
+from api.sync.walk import Listed
 from tests.clone import git
 
 REGULAR, EXECUTABLE, SYMLINK, SUBMODULE = "100644", "100755", "120000", "160000"
@@ -120,7 +123,15 @@ async def assert_equals_master(
     async with cache.snapshot() as snapshot:
         assert snapshot.head is not None
         assert snapshot.head.commit == commit
-        assert await snapshot.directories() == directories_at(repository, commit, layout)
+        trees = directories_at(repository, commit, layout)
+        assert await snapshot.directories() == trees
+        assert await trees_by_index(snapshot) == trees
+
+
+async def trees_by_index(snapshot: Snapshot) -> dict[str, str]:
+    """The tree of every directory, as it follows from nothing but the rows of the cache."""
+    files = [Listed(path, oid, 0, mode) for path, (oid, mode) in (await snapshot.files()).items()]
+    return trees_of(files, await snapshot.others())
 
 
 async def rows_of(cache: Cache) -> dict[str, Indexed]:

@@ -6,15 +6,19 @@ import unicodedata
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from api.cache.cache import Cache
+from api.cache.changing import IndexChange
 from api.cache.database import CacheUnavailable, Database
 from api.cache.migrate import migrate
+from api.cache.snapshot import CachedHead
 from api.documents import Collection, Layout
-from api.master.errors import MasterError
+from api.master.credentials import FixedToken
+from api.master.errors import AccessRefused, MasterError, Missing
 from api.master.transport import GitHub as Client
 from api.sync.reconcile import Outcome
 from sandbox.github import Fault, GitHub, Limits, create_repository
@@ -55,8 +59,7 @@ async def test_no_change_is_one_request_and_no_row(side: Side) -> None:
 
     assert (report.outcome, report.requests) == (Outcome.UNCHANGED, 1)
     assert side.asked == ["Head"]
-    # The head, the directories; the time at which the head was seen.
-    assert side.cache.database.statements - sent == 2 + 1
+    assert side.cache.database.statements - sent == 1
     assert await rows_of(side.cache) == rows
     async with side.cache.snapshot() as snapshot:
         assert before is not None
@@ -129,6 +132,17 @@ async def test_a_change(side: Side, name: str) -> None:
     report = await side.sync()
     assert (report.added, report.changed, report.removed) == counts
     assert side.asked == asked
+    await side.check()
+
+
+async def test_a_document_that_became_executable_is_still_provable(side: Side) -> None:
+    """Nothing that people see has changed, but the tree of its directory has."""
+    await side.build()
+    same = git(side.repository, "cat-file", "blob", f"main:{DRILL}")
+    commit(side.repository, {DRILL: (EXECUTABLE, same)})
+    report = await side.sync()
+    assert (report.added, report.changed, report.removed) == (0, 1, 0)
+    assert "Blobs" not in side.asked
     await side.check()
 
 
@@ -310,7 +324,7 @@ async def test_every_commit_of_the_real_history(corpus: Path, tmp_path: Path, si
     )
     async with (
         GitHub(repository, limits=Limits.off()) as github,
-        Client(github.url, github.token, timeout=10) as client,
+        Client(github.url, FixedToken(github.token), timeout=10) as client,
     ):
         real = replace(side, github=github, client=client, layout=layout)
         for oid in [*commits, *jumps]:
@@ -334,17 +348,49 @@ async def test_a_view_is_of_one_commit_even_while_others_push(side: Side) -> Non
     await side.check(second)
 
 
-async def test_who_was_overtaken_does_nothing(side: Side) -> None:
-    """A late worker must not move the cache back."""
+async def test_reconciles_take_turns(side: Side) -> None:
     await side.build()
+    commit(side.repository, {DRILL: NEW})
+    pause = side.github.faults.add(Fault(kind="latency", ms=500, operation_name="Blobs"))
+    first = asyncio.create_task(side.reconciler.run())
+    await pause.wait_until_struck()
+    newest = commit(side.repository, {SEEDS: NEW})
+    second = await side.reconciler.run()
+    assert first.done()
+    assert [(await first).changed, second.changed] == [1, 1]
+    await side.check(newest)
+
+
+async def test_who_gets_no_turn_in_time_does_nothing(side: Side) -> None:
+    await side.build()
+    before = head_of(side.repository)
+    commit(side.repository, {DRILL: NEW})
+    async with Database(side.url, timeout=0.2) as database:
+        other = replace(side, cache=Cache(database, "ours"))
+        async with side.cache.turn_to_reconcile() as turn:
+            assert turn is not None
+            assert (await other.sync()).outcome is Outcome.BUSY
+            head = await side.master.head()
+            assert not await other.reconciler.repair(head, {DRILL: None})
+        await side.check(before)
+        assert (await other.sync()).outcome is Outcome.APPLIED
+
+
+async def test_who_was_overtaken_by_a_commit_of_our_own_does_nothing(side: Side) -> None:
+    """A late worker must not move the cache back. The gateway's own commits wait for nobody."""
+    await side.build()
+    before = head_of(side.repository)
     commit(side.repository, {DRILL: NEW})
     pause = side.github.faults.add(Fault(kind="latency", ms=500, operation_name="Blobs"))
     late = asyncio.create_task(side.reconciler.run())
     await pause.wait_until_struck()
-    newest = commit(side.repository, {SEEDS: NEW})
-    assert (await side.reconciler.run()).outcome is Outcome.APPLIED
+    ours = CachedHead("a" * 40, datetime.now(UTC))
+    change = IndexChange(head=ours, directories={"": "b" * 40})
+    assert await side.cache.apply(change, expected=before)
     assert (await late).outcome is Outcome.SUPERSEDED
-    await side.check(newest)
+    async with side.cache.snapshot() as snapshot:
+        assert snapshot.head is not None
+        assert snapshot.head.commit == ours.commit
 
 
 async def test_many_at_once_do_it_once(side: Side) -> None:
@@ -386,6 +432,33 @@ async def test_a_master_that_fails_leaves_the_cache_as_it_was(
     await side.check()
 
 
+@pytest.mark.parametrize("kind", ["repository_missing", "bad_credentials"])
+async def test_a_master_that_hides_wipes_nothing(side: Side, kind: str) -> None:
+    """No repository is another thing than an empty one."""
+    await side.build()
+    before = head_of(side.repository)
+    fault = side.github.faults.add(Fault.model_validate({"kind": kind, "count": None}))
+    with pytest.raises((Missing, AccessRefused)):
+        await side.sync()
+    side.github.faults.clear(fault)
+    await side.check(before)
+
+
+@pytest.mark.usefixtures("no_lag", "no_pauses")
+async def test_a_branch_that_is_gone_wipes_nothing_and_one_made_again_is_followed(
+    side: Side,
+) -> None:
+    await side.build()
+    before = head_of(side.repository)
+    git(side.repository, "update-ref", "-d", "refs/heads/main")
+    with pytest.raises(Missing, match="does not exist"):
+        await side.sync()
+    await side.check(before)
+    commit(side.repository, {"autosaves/anew.md": NEW}, parent=None)
+    assert (await side.sync()).outcome is Outcome.APPLIED
+    await side.check()
+
+
 async def test_content_that_is_not_what_its_hash_says_is_not_taken(side: Side) -> None:
     await side.build()
     before = head_of(side.repository)
@@ -408,8 +481,10 @@ async def mortal_side(tmp_path: Path, github: GitHub) -> AsyncIterator[tuple[Sid
         )
         await migrate(server.url)
         database = await stack.enter_async_context(Database(server.url, timeout=1))
-        client = await stack.enter_async_context(Client(github.url, github.token, timeout=10))
-        yield Side(github, Cache(database, "ours"), client), server
+        client = await stack.enter_async_context(
+            Client(github.url, FixedToken(github.token), timeout=10)
+        )
+        yield Side(github, Cache(database, "ours"), client, server.url), server
 
 
 async def test_a_cache_that_fails_in_the_middle_is_as_it_was(

@@ -7,6 +7,7 @@ from sqlalchemy import Update, update
 from sqlmodel import col
 
 from api.cache.tables import SessionRow
+from api.sync.health import check_health
 from api.sync.log import logged
 from api.sync.retention import forget_cold
 from api.sync.walk import Listed
@@ -79,7 +80,7 @@ async def test_a_body_leaves_when_its_time_has_come_and_once(side: Side) -> None
     # The build did not know when it was changed: before the edge, or with the newest commit.
     async with side.cache.database.transaction() as connection:
         await connection.run(_age("autosaves/old.md"))
-    assert await logged(side.cache, "retention", lambda: forget_cold(side.reconciler)) == 1
+    assert await logged(side.reconciler, "retention", lambda: forget_cold(side.reconciler)) == 1
     assert await hot(side) == EXPECTED_HOT
     assert await forget_cold(side.reconciler) == 0
 
@@ -134,3 +135,16 @@ async def test_a_body_in_the_cache_is_believed_only_if_it_hashes_to_its_oid(side
     assert {path: item.markdown for path, item in read.items()} == {
         path: item.markdown for path, item in rows.items()
     }
+
+
+async def test_what_retention_let_go_and_what_was_read_again_is_no_drift(side: Side) -> None:
+    await side.build()
+    later = datetime.now(UTC) + timedelta(days=36_500)
+    assert await side.cache.forget_cold(cutoff=later, now=later) == 6
+    assert (await check_health(side.reconciler)).drift == {}
+    path, row = next(iter((await rows_of(side.cache)).items()))
+    body = documents_at(side.repository, "main", side.layout)[path].markdown or ""
+    until = datetime.now(UTC) + timedelta(days=1)
+    await side.cache.keep({path: (row.document.revision, body)}, until=until)
+    report = await check_health(side.reconciler)
+    assert (report.drift, report.bodies) == ({}, 5)

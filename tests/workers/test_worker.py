@@ -2,31 +2,24 @@
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
 
-from api.jobs import SYNC, Doorbell
-from api.wiring import open_parts
+from api.jobs import QUEUE, SYNC, Doorbell
+from api.wiring import Parts
 from sandbox.github import GitHub, Webhook
 from sandbox.redis import Redis
 from tests.clone import Clone
+from tests.freezing import frozen
 from tests.system import System, running
+from tests.waiting import cached_commit, reaches, until
+from tests.workers.conftest import at_work
 from workers.tasks import health_check, retention, sync
 from workers.worker import work
 
 SECRET = "It's a Secret to Everybody"
-
-
-@pytest.fixture
-async def redis() -> AsyncIterator[Redis]:
-    """A Redis that may be killed, and that no other test rings in."""
-    async with Redis() as server:
-        yield server
 
 
 @pytest.fixture
@@ -37,42 +30,9 @@ async def system(github: GitHub, database_url: str, redis: Redis) -> AsyncIterat
         yield gateway
 
 
-@contextlib.asynccontextmanager
-async def working(system: System) -> AsyncIterator[None]:
-    """A worker beside the gateway, with parts of its own."""
-    async with open_parts(system.parts.settings) as parts:
-        worker = asyncio.create_task(work(parts))
-        try:
-            yield
-        finally:
-            worker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await worker
-
-
-async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
-    for _ in range(1000):
-        if await holds():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"it did not come about that {what}")
-
-
-async def cached_commit(system: System) -> str | None:
-    async with system.parts.gateway.cache.snapshot() as snapshot:
-        return snapshot.head.commit if snapshot.head else None
-
-
-def reaches(system: System, commit: str) -> Callable[[], Awaitable[bool]]:
-    async def reached() -> bool:
-        return await cached_commit(system) == commit
-
-    return reached
-
-
 async def test_a_worker_that_starts_catches_up_at_once(system: System) -> None:
     assert system.github.head is not None
-    async with working(system):
+    async with at_work(system.parts.settings):
         await until(reaches(system, system.github.head), "the cache is filled")
 
         async def checked() -> bool:
@@ -83,7 +43,7 @@ async def test_a_worker_that_starts_catches_up_at_once(system: System) -> None:
 
 
 async def test_a_push_with_plain_git_reaches_the_cache(system: System, clone: Clone) -> None:
-    async with working(system):
+    async with at_work(system.parts.settings):
         await until(reaches(system, system.github.head or ""), "the cache is filled")
 
         pushed = clone.push({"autosaves/pushed.md": "# Pushed\n"})
@@ -105,7 +65,7 @@ async def test_without_redis_the_webhook_is_heeded_all_the_same(
 async def test_the_worker_survives_the_loss_of_redis(
     system: System, redis: Redis, clone: Clone
 ) -> None:
-    async with working(system):
+    async with at_work(system.parts.settings):
         await until(reaches(system, system.github.head or ""), "the cache is filled")
         await redis.kill()
         await redis.start()
@@ -118,12 +78,74 @@ async def test_the_worker_survives_the_loss_of_redis(
         await until(reaches(system, pushed), "the push has arrived")
 
 
+async def test_the_worker_notices_a_frozen_redis_and_goes_on_when_it_thaws(
+    system: System, redis: Redis, clone: Clone, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def noticed() -> bool:
+        return "Redis is lost" in caplog.text
+
+    async with at_work(system.parts.settings):
+        await until(reaches(system, system.github.head or ""), "the cache is filled")
+        with frozen(redis):
+            await until(noticed, "the worker notices")
+        await system.parts.doorbell.ring(SYNC)  # what the thawed Redis had before is closed
+        pushed = clone.push({"autosaves/pushed.md": "# Pushed\n"})
+        await until(reaches(system, pushed), "the push has arrived")
+
+
+async def test_a_worker_ends_though_redis_is_frozen(system: System, redis: Redis) -> None:
+    with contextlib.ExitStack() as thawing:
+        async with at_work(system.parts.settings):
+            await until(reaches(system, system.github.head or ""), "the cache is filled")
+            thawing.enter_context(frozen(redis))
+
+
+async def test_a_worker_ends_though_its_first_cancellation_is_lost(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `asyncio.wait_for` of Python 3.11 loses it, in the midst of what is sent to Redis."""
+    ringing = asyncio.Event()
+    ring = parts.doorbell.ring
+
+    async def losing(job: str, *, within: float = 1.0) -> bool:
+        with contextlib.suppress(asyncio.CancelledError):
+            ringing.set()
+            await asyncio.Event().wait()
+        return await ring(job, within=within)
+
+    monkeypatch.setattr(parts.doorbell, "ring", losing)
+    worker = asyncio.create_task(work(parts))
+    await ringing.wait()
+
+    worker.cancel()
+
+    await asyncio.wait({worker}, timeout=60)
+    assert worker.cancelled()
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["connected before", "new to it"])
+async def test_a_frozen_redis_holds_neither_a_ring_nor_the_goodbye(
+    redis: Redis, *, known: bool
+) -> None:
+    doorbell = Doorbell(redis.url)
+    if known:
+        assert await doorbell.ring(SYNC)
+
+    with frozen(redis):
+        async with asyncio.timeout(30):  # it never answers
+            assert not await doorbell.ring(SYNC)
+            await doorbell.close()
+
+    assert await doorbell.ring(SYNC), "it thawed"
+    await doorbell.close()
+
+
 async def test_rings_within_a_second_become_one_job(redis: Redis) -> None:
     doorbell = Doorbell(redis.url)
     try:
         rings = await asyncio.gather(*(doorbell.ring(SYNC) for _ in range(50)))
-        pool = await doorbell._connected(redis.url)
-        queued = await pool.zcard("annoris")
+        assert doorbell.redis
+        queued = await doorbell.redis.zcard(QUEUE)
     finally:
         await doorbell.close()
 
@@ -140,56 +162,6 @@ async def test_jobs_do_no_harm_when_github_is_down(system: System) -> None:
         await job(system.parts)
 
     assert await cached_commit(system) == head
-
-
-# The webhook's door
-
-
-def signed(body: bytes, secret: str = SECRET) -> dict[str, str]:
-    digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    return {"X-GitHub-Event": "push", "X-Hub-Signature-256": f"sha256={digest}"}
-
-
-PUSH = json.dumps(
-    {"ref": "refs/heads/main", "repository": {"full_name": "annoris/documents"}}
-).encode()
-
-
-@pytest.mark.parametrize(
-    ("body", "headers", "status"),
-    [
-        (PUSH, signed(PUSH), 202),
-        (PUSH, signed(PUSH) | {"X-GitHub-Event": "ping"}, 202),
-        (b"{", signed(b"{"), 202),
-        (b"[1]", signed(b"[1]"), 202),
-        (b"\xff", signed(b"\xff"), 202),
-        (PUSH, signed(PUSH, "another"), 401),
-        (PUSH, {"X-GitHub-Event": "push"}, 401),
-        (PUSH, {"X-Hub-Signature-256": "sha256=é"}, 401),
-        (PUSH + b" ", signed(PUSH), 401),
-    ],
-)
-async def test_only_what_github_signed_is_taken(
-    system: System, body: bytes, headers: dict[str, str], status: int
-) -> None:
-    async with system.http.post(
-        f"{system.url}/webhooks/github", data=body, headers=headers
-    ) as response:
-        assert response.status == status
-
-
-async def test_pushes_to_other_branches_and_repositories_ring_nobody(
-    system: System, redis: Redis
-) -> None:
-    for ref, name in (("refs/heads/x", "annoris/documents"), ("refs/heads/main", "other/repo")):
-        body = json.dumps({"ref": ref, "repository": {"full_name": name}}).encode()
-        async with system.http.post(
-            f"{system.url}/webhooks/github", data=body, headers=signed(body)
-        ) as response:
-            assert response.status == 202
-
-    pool = await system.parts.doorbell._connected(redis.url)
-    assert await pool.zcard("annoris") == 0
 
 
 async def test_retention_lets_old_bodies_go_and_keeps_the_index(

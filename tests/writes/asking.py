@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from api.cache.rows import WITH_BODIES
 from api.documents.listing import Indexed
 from tests.clone import git
 from tests.system import Answer, System
@@ -82,7 +83,7 @@ def last_message(system: System) -> str:
 
 async def cached(system: System, path: str) -> Indexed | None:
     async with system.parts.gateway.cache.snapshot() as snapshot:
-        return (await snapshot.documents([path], bodies=True)).get(path)
+        return (await snapshot.documents([path], WITH_BODIES)).get(path)
 
 
 async def cached_head(system: System) -> str | None:

@@ -13,7 +13,7 @@ from sandbox.postgres import Postgres
 from tests.clone import Clone
 from tests.freezing import frozen
 from tests.sync.oracle import assert_equals_master, head_of
-from tests.system import System, running
+from tests.system import System, impatient, running
 from tests.writes.asking import (
     DRILL,
     ROOM,
@@ -29,12 +29,11 @@ query Read($id: ID!, $atLeast: GitObjectID) {
   project(id: $id, atLeast: $atLeast) { status provenance { source commit stale fallback } }
 }
 """
-QUICK = {"DATABASE_TIMEOUT_SECONDS": "0.3"}
 
 
 @pytest.fixture
 async def system(github: GitHub, postgres: Postgres) -> AsyncIterator[System]:
-    async with running(github, postgres.url, QUICK) as gateway:
+    async with running(github, postgres.url) as gateway:
         await gateway.sync()
         yield gateway
 
@@ -43,7 +42,7 @@ async def system(github: GitHub, postgres: Postgres) -> AsyncIterator[System]:
 async def other(github: GitHub, postgres: Postgres, system: System) -> AsyncIterator[System]:
     """A second process on the same cache, which `system` filled."""
     del system
-    async with running(github, postgres.url, QUICK) as gateway:
+    async with running(github, postgres.url) as gateway:
         yield gateway
 
 
@@ -116,7 +115,7 @@ async def test_a_deferred_write_is_repaired_although_nobody_reads(
 async def test_a_deferred_write_is_read_at_once_with_at_least_by_everybody(
     system: System, other: System, postgres: Postgres
 ) -> None:
-    with frozen(postgres):
+    with impatient(system), frozen(postgres):
         written = await write(system, "updateProject", id=ROOM, status="resting")
 
     assert written["cache"] == "DEFERRED"
@@ -128,7 +127,7 @@ async def test_a_deferred_write_is_read_at_once_with_at_least_by_everybody(
 async def test_a_frozen_postgresql_costs_a_write_its_deadline_and_no_more(
     system: System, postgres: Postgres
 ) -> None:
-    with frozen(postgres):
+    with impatient(system), frozen(postgres):
         first = await write(system, "updateProject", id=ROOM, status="one")
         second = await write(system, "updateProject", id=ROOM, rank=9)
 
@@ -137,19 +136,21 @@ async def test_a_frozen_postgresql_costs_a_write_its_deadline_and_no_more(
     await until_cached(system, "one")
 
 
+@pytest.mark.usefixtures("system")
 async def test_rows_that_somebody_locks_defer_the_cache_and_not_the_write(
-    system: System, postgres: Postgres
+    github: GitHub, postgres: Postgres
 ) -> None:
     connection = await asyncpg.connect(postgres.url)
     try:
-        async with connection.transaction():
-            await connection.execute("LOCK TABLE projects IN ACCESS EXCLUSIVE MODE")
-            written = await write(system, "createProject", name="N", markdown="x")
+        async with running(github, postgres.url, {"DATABASE_TIMEOUT_SECONDS": "1"}) as hasty:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE projects IN ACCESS EXCLUSIVE MODE")
+                written = await write(hasty, "createProject", name="N", markdown="x")
+
+            assert written["cache"] == "DEFERRED"
+            await until_cached(hasty, "active")
     finally:
         await connection.close()
-
-    assert written["cache"] == "DEFERRED"
-    await until_cached(system, "active")
 
 
 async def test_after_a_deferred_write_no_process_serves_the_old_as_fresh(
@@ -177,7 +178,7 @@ async def test_after_an_outage_no_process_trusts_what_the_cache_said_before(
 ) -> None:
     """The one that wrote may be gone, and with it who knew that the cache is behind."""
     assert (await project(other))["status"] == "active"
-    async with running(github, "postgresql://127.0.0.1:1/nowhere", QUICK) as third:
+    async with running(github, "postgresql://127.0.0.1:1/nowhere") as third:
         await postgres.kill()
         assert (await project(other))["provenance"]["fallback"] == "CACHE_UNAVAILABLE"
         written = await write(third, "updateProject", id=ROOM, status="resting")
@@ -247,7 +248,7 @@ async def test_directories_that_a_write_empties_are_gone(system: System, github:
 async def test_when_github_is_gone_after_a_deferred_write_the_cache_is_called_stale(
     system: System, postgres: Postgres, github: GitHub
 ) -> None:
-    with frozen(postgres):
+    with impatient(system), frozen(postgres):
         await write(system, "updateProject", id=ROOM, status="resting")
     github.faults.add(Fault(kind="dropped", count=None))
     while system.parts.gateway.cache.database.is_down:  # noqa: ASYNC110  # it has no event

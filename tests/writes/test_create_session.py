@@ -6,6 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from api.cache.rows import WITH_BODIES
 from sandbox.github import Fault, GitHub, Limits, create_repository
 from sandbox.github.faults import Kind
 from tests.clone import Clone, git
@@ -60,7 +61,7 @@ async def test_a_session_is_saved_in_git_and_in_the_cache_with_the_same_oid(
     assert git(system.github.path, "show", path).decode() == session["markdown"]
     assert git(system.github.path, "rev-parse", path).decode().strip() == session["revision"]
     async with system.parts.gateway.cache.snapshot() as snapshot:
-        row = (await snapshot.documents([session["id"]], bodies=True))[session["id"]]
+        row = (await snapshot.documents([session["id"]], WITH_BODIES))[session["id"]]
     assert (row.document.revision, row.markdown) == (session["revision"], session["markdown"])
     assert system.requests - before == 1
 

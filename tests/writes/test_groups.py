@@ -304,7 +304,8 @@ async def test_many_writes_of_many_documents_are_looked_at_in_portions(
         return await head_with(self, listed, contents=contents)
 
     monkeypatch.setattr(Master, "head_with", counted)
-    async with running(github, database_url) as system:
+    patience = {"WRITE_TIMEOUT_SECONDS": "60"}  # it is the work of seconds, on a busy computer more
+    async with running(github, database_url, patience) as system:
         answers = await asyncio.gather(
             *(
                 commit_documents(

@@ -454,7 +454,9 @@ class Writes(RuleBasedStateMachine):
             await self._sync()
 
     async def _sync(self) -> None:
-        async with open_parts(load(self.environment)) as parts:
+        # As a worker does: only the gateways are in a hurry.
+        patient = {"MASTER_TIMEOUT_SECONDS": "20", "DATABASE_TIMEOUT_SECONDS": "20"}
+        async with open_parts(load(self.environment | patient)) as parts:
             report = await parts.reconciler.run()
             # LAGGING: a write of unknown outcome may land yet, and the head is not called fresh.
             assert report.outcome is not Outcome.SUPERSEDED, report
