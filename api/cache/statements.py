@@ -5,7 +5,8 @@ each row: what is read without a transaction is known by it to be of one state.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
@@ -166,7 +167,7 @@ def pages(
     left_out = storable(without)
     values: dict[str, object] = {"without": left_out}
     for i, (listing, window) in enumerate(asked):
-        values |= _values_of(listing.where, str(i))
+        values |= _values_of(_narrowed(listing, window), str(i))
         for name in ("after", "before"):
             if position := getattr(window, name):
                 values |= {f"{name}_key{i}": position[0], f"{name}_path{i}": position[1]}
@@ -224,6 +225,25 @@ def _where_shape(listing: Listing) -> _WhereShape:
     if made and listing.collection is not Collection.SESSIONS:
         return None
     return None if any(UNSTORABLE.search(text) for text in texts if text) else made
+
+
+def _narrowed(listing: Listing, window: Window) -> Where:
+    """The same page, with no day asked for that its cursors exclude.
+
+    Of two bounds on one side PostgreSQL may begin at either, and walk from a far `until` to the
+    cursor.
+    """
+    where, order = listing.where, listing.order
+    if order.key != "occurred":
+        return where
+    newest, oldest = window.after, window.before
+    if not order.descending:
+        newest, oldest = oldest, newest
+    if where.until and newest and isinstance(newest[0], datetime) and newest[0] < where.until:
+        where = replace(where, until=newest[0] + timedelta.resolution)
+    if where.since and oldest and isinstance(oldest[0], datetime) and oldest[0] > where.since:
+        where = replace(where, since=oldest[0])
+    return where
 
 
 def _values_of(where: Where, i: str) -> dict[str, object]:

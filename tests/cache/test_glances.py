@@ -177,6 +177,22 @@ async def test_many_readers_are_no_sign_of_trouble(server: Postgres) -> None:
     assert len(answers) == 100
 
 
+async def test_a_statement_is_planned_for_its_values_however_often_it_is_asked(
+    server: Postgres,
+) -> None:
+    """From the sixth time on, PostgreSQL would plan for any title, and most are no rare ones."""
+    async with Database(server.url, timeout=10) as database:
+        for _ in range(10):
+            await database.fetch("SELECT relname FROM pg_class WHERE relname LIKE $1", ["%head%"])
+        [plans] = await database.fetch(
+            "SELECT sum(generic_plans) AS generic, sum(custom_plans) AS custom "
+            "FROM pg_prepared_statements WHERE statement LIKE 'SELECT relname%'",
+            [],
+        )
+    assert plans["generic"] == 0
+    assert plans["custom"] == 10
+
+
 async def test_a_reader_of_a_mute_server_waits_for_one_time_out_and_the_next_not_at_all(
     server: Postgres,
 ) -> None:

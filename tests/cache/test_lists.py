@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import orjson
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -247,6 +248,13 @@ async def full_cache(database_url: str) -> AsyncIterator[Cache]:
         yield cache
 
 
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
 @contextmanager
 def recorded(database: Database) -> Iterator[list[tuple[str, Sequence[object]]]]:
     """The statements that are sent, with their parameters."""
@@ -278,7 +286,7 @@ def window_of(**arguments: object) -> Window:
 
 
 async def test_no_query_of_the_contract_reads_a_whole_table(
-    full_cache: Cache, database_url: str
+    full_cache: Cache, connection: asyncpg.Connection
 ) -> None:
     """Counting everything is left out: the true total of a table is all of its rows."""
     middle: Position = (START + timedelta(hours=2_500), "")
@@ -328,7 +336,6 @@ async def test_no_query_of_the_contract_reads_a_whole_table(
         await full_cache.keep({paths[0]: (blob_oid(b"0"), "0")}, until=START)
         await full_cache.forget_cold(cutoff=START - timedelta(days=1), now=START)
 
-    connection = await asyncpg.connect(database_url)
     assert len(statements) > 50
     wrong = []
     for statement, parameters in statements:
@@ -336,8 +343,41 @@ async def test_no_query_of_the_contract_reads_a_whole_table(
         lines = [row[0] for row in plan]
         if any("Seq Scan on sessions" in line for line in lines):
             wrong.append("\n".join([statement, *lines]))
-    await connection.close()
     assert not wrong, "\n\n".join(wrong)
+
+
+@pytest.mark.parametrize("order", [Order.OCCURRED_AT_DESC, Order.OCCURRED_AT_ASC])
+@pytest.mark.parametrize(
+    "where",
+    [Where(), Where(since=START - timedelta(days=1), until=START + timedelta(hours=COUNT))],
+    ids=["all", "dates"],
+)
+async def test_a_page_behind_a_cursor_reads_no_more_than_the_first(
+    full_cache: Cache, connection: asyncpg.Connection, order: Order, where: Where
+) -> None:
+    """PostgreSQL begins at the cursor, and does not walk up to it."""
+    early, late = (START + timedelta(hours=600), ""), (START + timedelta(hours=4_400), "")
+    after, before = (early, late) if order.descending else (late, early)
+    known = await full_cache.look()
+    assert known
+    glance = Glance(full_cache.database, known)
+    read = []
+    for window in (
+        window_of(),
+        window_of(after=after),
+        window_of(before=before, from_end=True),
+    ):
+        with recorded(full_cache.database) as statements:
+            [page] = await glance.pages(
+                [(Listing(collection=SESSIONS, where=where, order=order), window)]
+            )
+        assert len(page.items) == 20
+        [(statement, parameters)] = statements
+        [(plan,)] = await connection.fetch(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *parameters
+        )
+        read.append(orjson.loads(plan)[0]["Plan"]["Shared Hit Blocks"])
+    assert max(read) <= read[0] + 5, f"{read} blocks"
 
 
 async def test_pages_of_many_lists_are_one_statement_for_each_collection(cache: Cache) -> None:
