@@ -32,8 +32,8 @@ async def server(own_server: Postgres) -> AsyncIterator[Postgres]:
 
 @pytest.fixture
 async def database(server: Postgres) -> AsyncIterator[Database]:
-    """Half a second is long for a local server, and short to wait for a frozen one."""
-    async with Database(server.url, timeout=0.5) as database:
+    """A second is long for a local server, and short to wait for a frozen one."""
+    async with Database(server.url, timeout=1) as database:
         yield database
 
 

@@ -150,7 +150,7 @@ async def test_what_cannot_be_encoded_is_refused_and_takes_nothing_down(
 
 
 async def test_a_longer_bound_is_for_its_own_transaction_alone(database: Database) -> None:
-    slow = text("SELECT pg_sleep(0.8)")
+    slow = text("SELECT pg_sleep(1.5)")
     async with database.transaction(seconds=30) as connection:
         await connection.rows(slow)
     assert not database.is_down

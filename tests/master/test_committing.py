@@ -100,7 +100,7 @@ def writer(repository: Path, master: Master) -> Writer:
 @pytest.fixture
 async def impatient(repository: Path, github: GitHub) -> AsyncIterator[Writer]:
     """A writer whose requests time out soon."""
-    async with Client(github.url, FixedToken(github.token), timeout=1) as client:
+    async with Client(github.url, FixedToken(github.token), timeout=3) as client:
         yield Writer(repository, Master(client, github.hosting.name, github.hosting.branch))
 
 

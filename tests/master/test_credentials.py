@@ -293,7 +293,7 @@ async def test_github_out_of_reach_for_a_token_is_unreachable_and_no_commit_is_i
 ) -> None:
     fault = Fault.model_validate({"kind": kind, "when": when, "operation": "token", "count": None})
     github.faults.add(fault)
-    async with client_of(github.url, app_keys.private, seconds=0.3) as client:
+    async with client_of(github.url, app_keys.private, seconds=1.5) as client:
         await refused(client, github, Unreachable, r"GitHub (did not answer|answered with status)")
         github.faults.clear()
         await send(client, github, change())
@@ -311,7 +311,7 @@ async def test_a_commit_whose_time_is_over_while_a_token_is_asked_for_was_never_
 async def test_a_renewal_that_fails_leaves_no_commit_in_doubt(
     github: GitHub, app_keys: KeyPair
 ) -> None:
-    async with client_of(github.url, app_keys.private, seconds=1) as client:
+    async with client_of(github.url, app_keys.private, seconds=3) as client:
         await client.graphql(operations.HEAD, VARIABLES)
         github.apps.expire_tokens()
         github.faults.add(Fault(kind="hang", operation="token"))
@@ -323,14 +323,14 @@ async def test_a_commit_that_was_sent_again_can_be_lost_like_any_other(
     github: GitHub, app_keys: KeyPair
 ) -> None:
     """Whether it was sent is judged anew with the new token."""
-    async with client_of(github.url, app_keys.private, seconds=1) as client:
+    async with client_of(github.url, app_keys.private, seconds=3) as client:
         await client.graphql(operations.HEAD, VARIABLES)
         github.apps.expire_tokens()
         github.faults.add(Fault(kind="dropped", when="after", operation="mutation"))
         github.faults.add(Fault(kind="bad_gateway", operation_name="History", count=None))
         write = change()
         with pytest.raises(OutcomeUnknown):
-            await send(client, github, write, seconds=1)
+            await send(client, github, write, seconds=3)
         assert landed(github, write) == 1
 
 
