@@ -73,7 +73,7 @@ async def test_postgresql_may_fail_between_a_list_and_what_hangs_on_it(
             failing.enter_context(frozen(postgres))
         return found
 
-    async with running(github, postgres.url, {"DATABASE_TIMEOUT_SECONDS": "0.5"}) as system:
+    async with running(github, postgres.url, {"DATABASE_TIMEOUT_SECONDS": "1.5"}) as system:
         await system.sync()
         before = (await system.ask(EVERYTHING)).data["sessions"]
         monkeypatch.setattr(Glance, "pages", fail_after)
@@ -142,7 +142,7 @@ async def test_many_who_wait_for_github_do_not_keep_the_rest_from_the_cache(
 async def test_many_who_wait_for_a_mute_github_get_what_an_old_cache_has(
     github: GitHub, database_url: str
 ) -> None:
-    async with running(github, database_url, {"MASTER_TIMEOUT_SECONDS": "1"}) as other:
+    async with running(github, database_url, {"MASTER_TIMEOUT_SECONDS": "2"}) as other:
         github.faults.add(Fault(kind="hang", operation="query", count=None))
 
         answers = await asyncio.gather(*(other.ask(EVERYTHING, maxStaleness=0) for _ in range(40)))

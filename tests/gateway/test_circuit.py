@@ -209,7 +209,7 @@ async def test_with_both_stores_down_the_error_comes_at_once(
 async def test_one_failure_among_answers_is_no_outage(
     github: GitHub, database_url: str, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running(github, database_url, {"MASTER_TIMEOUT_SECONDS": "1"}) as system:
+    async with running(github, database_url, {"MASTER_TIMEOUT_SECONDS": "3"}) as system:
         await system.sync()
         github.faults.add(fault.model_copy())
 

@@ -164,7 +164,7 @@ async def test_after_a_deferred_write_no_process_serves_the_old_as_fresh(
 
     assert written["cache"] == "DEFERRED"
     for one in (system, other):
-        for _ in range(50):
+        for _ in range(500):
             if one.parts.gateway.is_outdated(await _head(one)):
                 break
             await asyncio.sleep(0.01)

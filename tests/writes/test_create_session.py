@@ -311,7 +311,7 @@ async def test_a_mute_github_is_waited_for_within_the_time_of_a_write(
         connection = await asyncpg.connect(database_url)
         await connection.execute("DELETE FROM head")
         await connection.close()
-    environment = {"WRITE_TIMEOUT_SECONDS": "1", "MASTER_TIMEOUT_SECONDS": "300"}
+    environment = {"WRITE_TIMEOUT_SECONDS": "3", "MASTER_TIMEOUT_SECONDS": "300"}
     async with running(github, database_url, environment) as gateway:
         github.faults.add(Fault(kind="hang", count=None))
 

@@ -233,13 +233,13 @@ async def test_while_the_history_cannot_be_read_only_writes_with_a_key_fail(
 async def test_who_cannot_be_told_whether_it_was_saved_before_is_not_told_that_it_was_not(
     github: GitHub, database_url: str
 ) -> None:
-    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "1"}) as system:
+    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "3"}) as system:
         await system.sync()
         github.faults.add(Fault(kind="bad_gateway", when="after", operation="mutation"))
         github.faults.add(Fault(kind="bad_gateway", operation_name="History", count=None))
         first = await attempt(system, "updateProject", id=ROOM, status="x", **KEY)
         assert first.code == "OUTCOME_UNKNOWN"
-    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "1"}) as system:
+    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "3"}) as system:
         github.faults.add(Fault(kind="bad_gateway", operation="query", count=None))
 
         again = await attempt(system, "updateProject", id=ROOM, status="x", **KEY)

@@ -87,7 +87,7 @@ async def test_a_lost_write_is_found_below_the_commits_of_others(
 async def test_what_cannot_be_found_out_in_time_is_said_to_be_unknown_with_its_id(
     github: GitHub, database_url: str
 ) -> None:
-    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "1"}) as system:
+    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "3"}) as system:
         await system.sync()
         await write(system, "updateProject", id=ROOM, rank=5, idempotencyKey="another key")
         github.faults.add(Fault(kind="bad_gateway", when="after", operation="mutation"))
@@ -113,7 +113,7 @@ async def test_a_write_of_unknown_outcome_is_not_served_away_by_the_old_content(
     github: GitHub, database_url: str
 ) -> None:
     """It may have landed: what the cache has of it is not fresh any more."""
-    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "1"}) as system:
+    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "3"}) as system:
         await system.sync()
         github.faults.add(Fault(kind="bad_gateway", when="after", operation="mutation"))
         github.faults.add(
@@ -163,7 +163,7 @@ async def test_others_who_never_stop_committing_are_not_a_conflict(
     github: GitHub, database_url: str
 ) -> None:
     """A CONFLICT speaks of a document. This one is as the caller knows it."""
-    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "1"}) as system:
+    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "3"}) as system:
         await system.sync()
         github.faults.add(Fault(kind="ref_moved", count=None))
 

@@ -29,13 +29,19 @@ query Read($id: ID!, $atLeast: GitObjectID) {
 }
 """
 DRILL = "autosaves/2026/11/autosave_2026-11-17_outage-drill.md"
+# Nothing hangs here: whatever takes long, a busy computer takes long for.
+PATIENT = {
+    "WRITE_TIMEOUT_SECONDS": "20",
+    "MASTER_TIMEOUT_SECONDS": "20",
+    "DATABASE_TIMEOUT_SECONDS": "10",
+}
 NOWHERE = "postgresql://127.0.0.1:1/annoris"  # no PostgreSQL listens there
 
 
 @pytest.fixture
 async def database_url(database_url: str, github: GitHub) -> str:
     """A cache in step with the master."""
-    async with open_parts(load(environment(github, database_url))) as parts:
+    async with open_parts(load(environment(github, database_url, **PATIENT))) as parts:
         await parts.reconciler.run()
     return database_url
 
@@ -62,7 +68,7 @@ async def everywhere(
 async def test_equal_titles_saved_at_once_get_paths_of_their_own(
     github: GitHub, store: str, tmp_path: Path
 ) -> None:
-    async with gateways(2, github, store, tmp_path, WRITE_TIMEOUT_SECONDS="20") as servers:
+    async with gateways(2, github, store, tmp_path, **PATIENT) as servers:
         answers = await everywhere(servers, CREATE, *[{"title": "Same", "markdown": "x"}] * 20)
 
     assert [answer.errors for answer in answers] == [[]] * 20
@@ -76,7 +82,7 @@ async def test_updates_without_a_guard_are_all_applied(
     github: GitHub, store: str, tmp_path: Path
 ) -> None:
     fields = ["status", "priority", "agent"]
-    async with gateways(2, github, store, tmp_path, WRITE_TIMEOUT_SECONDS="20") as servers:
+    async with gateways(2, github, store, tmp_path, **PATIENT) as servers:
         answers = await everywhere(
             servers,
             UPDATE,
@@ -99,7 +105,7 @@ async def test_of_many_updates_with_one_guard_exactly_one_wins(
     github: GitHub, store: str, tmp_path: Path
 ) -> None:
     revision = git(github.path, "rev-parse", f"main:{DRILL}").decode().strip()
-    async with gateways(2, github, store, tmp_path, WRITE_TIMEOUT_SECONDS="20") as servers:
+    async with gateways(2, github, store, tmp_path, **PATIENT) as servers:
         answers = await everywhere(
             servers,
             UPDATE,
@@ -121,7 +127,7 @@ async def test_one_key_sent_to_all_of_them_is_carried_out_once(
     github: GitHub, store: str, tmp_path: Path
 ) -> None:
     input = {"title": "Once", "markdown": "x", "idempotencyKey": "the same"}
-    async with gateways(2, github, store, tmp_path, WRITE_TIMEOUT_SECONDS="20") as servers:
+    async with gateways(2, github, store, tmp_path, **PATIENT) as servers:
         answers = await everywhere(servers, CREATE, *[input] * 8)
 
     assert [answer.errors for answer in answers] == [[]] * 8
@@ -133,7 +139,7 @@ async def test_one_key_sent_to_all_of_them_is_carried_out_once(
 async def test_what_one_wrote_the_other_reads_at_once(
     github: GitHub, store: str, tmp_path: Path
 ) -> None:
-    async with gateways(2, github, store, tmp_path) as (one, other):
+    async with gateways(2, github, store, tmp_path, **PATIENT) as (one, other):
         saved = await one.ask(UPDATE, input={"id": DRILL, "tags": ["new"]})
         oid = saved.data["updateSession"]["commit"]["oid"]
 
@@ -148,7 +154,7 @@ async def test_a_key_is_good_after_a_restart_and_without_the_cache(
     input = {"title": "Once", "markdown": "x", "idempotencyKey": "k"}
     oids = set()
     for url in (database_url, database_url, NOWHERE):
-        async with gateways(1, github, url, tmp_path) as (gateway,):
+        async with gateways(1, github, url, tmp_path, **PATIENT) as (gateway,):
             answer = await gateway.ask(CREATE, input=input)
             oids.add(answer.data["createSession"]["commit"]["oid"])
             other = await gateway.ask(CREATE, input=input | {"markdown": "y"})
@@ -160,7 +166,7 @@ async def test_a_key_is_good_after_a_restart_and_without_the_cache(
 async def test_sigterm_lets_writes_finish_that_have_begun(
     github: GitHub, database_url: str, tmp_path: Path
 ) -> None:
-    async with gateways(1, github, database_url, tmp_path) as (gateway,):
+    async with gateways(1, github, database_url, tmp_path, **PATIENT) as (gateway,):
         slow = github.faults.add(Fault(kind="latency", operation="mutation", ms=400, count=None))
         asked = [
             asyncio.create_task(gateway.ask(CREATE, input={"title": f"T{n}", "markdown": "x"}))
@@ -178,7 +184,7 @@ async def test_what_a_killed_gateway_had_sent_is_there_once_or_not_at_all(
     github: GitHub, database_url: str, tmp_path: Path
 ) -> None:
     input = {"title": "Killed", "markdown": "x", "idempotencyKey": "k"}
-    async with gateways(1, github, database_url, tmp_path) as (gateway,):
+    async with gateways(1, github, database_url, tmp_path, **PATIENT) as (gateway,):
         slow = github.faults.add(Fault(kind="latency", when="after", operation="mutation", ms=300))
         asked = asyncio.create_task(gateway.ask(CREATE, input=input))
         await slow.wait_until_struck()
