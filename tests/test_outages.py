@@ -74,6 +74,16 @@ class Stage:
         async with asyncio.timeout(LONG):
             return await put(self.system, question, **trust)
 
+    async def until_missed(self) -> None:
+        """Until those who write would not wait for PostgreSQL any more, and go on without it."""
+        database = self.system.parts.gateway.cache.database
+
+        async def is_so() -> bool:
+            silent_for = asyncio.get_running_loop().time() - database._silent_since
+            return database.is_down or silent_for > database.timeout
+
+        await until(is_so, "who writes has given up")
+
     async def until_cached(self) -> None:
         """Until the cache answers, and is at the master's head. Until then the master does."""
 
@@ -199,6 +209,7 @@ async def test_without_postgresql_the_master_answers_and_afterwards_the_cache(
     for level, way in EVERY_LEVEL.items():
         await check(stage, await stage.ask(FEW[0], consistency=level), way)
 
+    await stage.until_missed()
     await stage.taken.aclose()
 
     await stage.until_cached()

@@ -152,7 +152,10 @@ class Database:
         self._probe: asyncio.Task[None] | None = None
         self._is_down = False
         self._closed = False
-        self.returned_at: datetime | None = None  # when the server was last found to be back
+        self._silent_since = 0.0  # by the event loop's clock
+        # When the server was last found to be back after it was down, or silent for longer than
+        # those wait who write: some of them may have gone on without it.
+        self.returned_at: datetime | None = None
         self.statements = 0  # sent so far, for tests and the log
         self.writes = 0  # transactions of this process so far that may have changed something
 
@@ -366,6 +369,7 @@ class Database:
         self._is_down = is_down
         if self.is_too_slow:
             return
+        self._silent_since = asyncio.get_running_loop().time() - self.read_timeout
         how = "down" if is_down else "too slow"
         log.warning("PostgreSQL is %s; reads go to GitHub until it is back", how)
         # Those in use have time-outs of their own. An idle one may be dead without knowing it.
@@ -387,7 +391,9 @@ class Database:
                 finally:
                     alarm.cancel()
                     driver.terminate()
-                self.returned_at = datetime.now(UTC)
+                silent_for = asyncio.get_running_loop().time() - self._silent_since
+                if self._is_down or silent_for >= self.timeout:
+                    self.returned_at = datetime.now(UTC)
                 log.info("PostgreSQL is back")
                 return
 

@@ -166,7 +166,7 @@ class Gateway:
     def is_outdated(self, head: CachedHead) -> bool:
         """Whether the master has moved on since the cache's head was seen there, or may have.
 
-        While PostgreSQL was away, nobody could tell what was committed meanwhile.
+        While PostgreSQL was away for those who write, nobody could tell of what was committed.
         """
         returned_at = self.cache.database.returned_at
         known = [at for at in (self.outdated_at, head.outdated_at, returned_at) if at]

@@ -212,6 +212,21 @@ async def test_a_reader_of_a_mute_server_waits_for_one_time_out_and_the_next_not
         assert await database.fetch("SELECT 1", [])
 
 
+@pytest.mark.parametrize("patience", [60, 0.3])
+async def test_a_server_that_was_silent_for_readers_alone_has_missed_nothing(
+    server: Postgres, patience: float
+) -> None:
+    """Whoever writes waits for longer. If not for long enough, it went on without the cache."""
+    async with Database(server.url, timeout=60, read_timeout=0.3) as database:
+        await database.fetch("SELECT 1", [])
+        database.timeout = patience
+        with frozen(server), pytest.raises(CacheUnavailable):
+            await database.fetch("SELECT 1", [])
+        await until(lambda: not database.is_too_slow)
+
+        assert (database.returned_at is not None) is (patience < 60)
+
+
 async def test_a_refused_reader_is_told_at_once(server: Postgres) -> None:
     async with Database(server.url, timeout=30) as database:
         await server.kill()
