@@ -33,10 +33,10 @@ from api.graphql.execution import Run, Tree, is_awaitable
 # would be as slow as they are many: an added rule is one class, built where it is written.
 RULES: tuple[type[ASTValidationRule], ...] = (*specified_rules,)
 
-# A parsed document takes about 120 bytes for each character of its text: 7 MB in all.
-_REMEMBERED_CHARACTERS = 60_000
-_LEAST_CHARACTERS = 400  # that a document counts for: no more than 150 are remembered
-_MOST_CHARACTERS = 20_000  # a longer one would push out too many others
+# A parsed document takes about 120 bytes for each character of its text: 4 MB in all.
+_REMEMBERED_CHARACTERS = 30_000
+_LEAST_CHARACTERS = 400  # that a document counts for: no more than 75 are remembered
+_MOST_CHARACTERS = 10_000  # a longer one would push out too many others
 _NAME = re.compile(r"[_A-Za-z][_0-9A-Za-z]*")
 _REMEMBERED_TREES = 8  # of one plan
 _REMEMBERED_SELECTIONS = 2_000  # of one tree, at about 1.5 kB each

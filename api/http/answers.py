@@ -15,7 +15,7 @@ from api.http.reply import Draft
 
 Key: TypeAlias = tuple[bytes, ...]  # all that an answer depends on, but for the cache
 
-_KEPT_BYTES = 8_000_000
+_KEPT_BYTES = 4_000_000
 _OVERHEAD = 1_000  # bytes of memory that an answer takes beside its own
 
 

@@ -21,7 +21,7 @@ from api.master.trees import EMPTY_TREE, TreeEntry, read_entries, tree_oid
 TREES_A_REQUEST = 100
 BLOBS_A_REQUEST = 100
 _REMEMBERED_ENTRIES = 300_000  # tree entries kept in memory, about 250 bytes each
-_REMEMBERED_BYTES = 8_000_000  # of blobs
+_REMEMBERED_BYTES = 4_000_000  # of blobs
 _REPLICA_LAG = 10.0  # seconds for which GitHub may not yet show a commit that it just made
 PAUSES = (0.25, 0.5, 1.0)  # seconds to wait for a replica that lags, before each further look
 _TARGET = ("repository", "ref", "target")

@@ -216,12 +216,12 @@ async def test_what_was_too_much_once_is_not_asked_again(
 
 
 async def test_memory_is_bounded_by_bytes_not_by_count(master: Master, repository: Path) -> None:
-    huge = [b"%d" % n + b"x" * 3_000_000 for n in range(2)]
-    some = [b"%d" % n + b"y" * 1_500_000 for n in range(7)]
+    huge = [b"%d" % n + b"x" * 1_500_000 for n in range(2)]
+    some = [b"%d" % n + b"y" * 750_000 for n in range(7)]
     plant(repository, {f"{n}.md": each for n, each in enumerate(huge + some)})
     for each in huge + some:
         assert await master.blobs(wanted(each)) == by_oid(each)
-    assert master._blobs.currsize <= master._blobs.maxsize == 8_000_000
+    assert master._blobs.currsize <= master._blobs.maxsize == 4_000_000
     assert blob_oid(some[-1]) in master._blobs
     assert blob_oid(some[0]) not in master._blobs
     assert blob_oid(huge[0]) not in master._blobs
