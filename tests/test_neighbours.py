@@ -140,7 +140,7 @@ async def wire(database_in_step: str) -> AsyncIterator[Wire]:
 
 @pytest.fixture
 async def neighbour(github: GitHub, database_in_step: str, wire: Wire) -> AsyncIterator[System]:
-    environment = {**PATIENT, "DATABASE_TIMEOUT_SECONDS": "2"}
+    environment = {**PATIENT, "DATABASE_TIMEOUT_SECONDS": "5"}
     async with running(github, wire.url_of(database_in_step), environment) as gateway:
         yield gateway
 
