@@ -18,6 +18,7 @@ from api.documents import project_key
 from api.documents.model import AnyDocument, Collection, Priority, Project, Session, Unreadable
 
 MAX_PAGE = 100
+USUAL_PAGE = 20  # entries of a page that is asked for without a size
 UNDATED = datetime(1, 1, 1, tzinfo=UTC)  # sorts a session that does not tell when it was
 UNRANKED = 2**31 - 1  # sorts a document without a rank
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # what UTF-8 or PostgreSQL cannot hold; in no document
@@ -94,7 +95,7 @@ class Listing:
 class Window:
     """A page of a list: `size` documents after `after` and before `before`, from either end."""
 
-    size: int = 20
+    size: int = USUAL_PAGE
     after: Position | None = None
     before: Position | None = None
     from_end: bool = False
@@ -255,7 +256,7 @@ def window(
     if size is not None and not 0 <= size <= MAX_PAGE:
         raise InvalidPage(f"A page has 0 to {MAX_PAGE} entries; ask for the rest by cursor.")
     return Window(
-        size=20 if size is None else size,
+        size=USUAL_PAGE if size is None else size,
         after=None if after is None else read_cursor(order, after),
         before=None if before is None else read_cursor(order, before),
         from_end=last is not None,

@@ -14,12 +14,12 @@ from graphql import (
     FragmentDefinitionNode,
     GraphQLError,
     GraphQLSchema,
+    MaxIntrospectionDepthRule,
     OperationDefinitionNode,
     OperationType,
     VariableNode,
     Visitor,
     execute,
-    parse,
     specified_rules,
     visit,
 )
@@ -27,11 +27,12 @@ from graphql.execution.values import get_variable_values
 from strawberry.schema.schema import validate_document
 from strawberry.utils.await_maybe import await_maybe
 
+from api.graphql import limits
 from api.graphql.execution import Run, Tree, is_awaitable
 
 # What a document must hold to, besides strawberry's own rules. Classes built for each document
 # would be as slow as they are many: an added rule is one class, built where it is written.
-RULES: tuple[type[ASTValidationRule], ...] = (*specified_rules,)
+RULES: tuple[type[ASTValidationRule], ...] = (*specified_rules, MaxIntrospectionDepthRule)
 
 # A parsed document takes about 120 bytes for each character of its text: 4 MB in all.
 _REMEMBERED_CHARACTERS = 30_000
@@ -69,12 +70,15 @@ class Plan:
             for node in document.definitions
             if isinstance(node, FragmentDefinitionNode)
         }
+        self._cost = limits.Cost(_core(schema), operation, self._fragments)
         self._switches = _switches(document)
         self._trees: LRUCache[tuple[object, ...], Tree] = LRUCache(_REMEMBERED_TREES)
 
     async def run(self, variables: Mapping[str, object] | None, context: object) -> ExecutionResult:
         """Carry it out. What goes wrong is told in the errors of the result."""
         if self.operation is not OperationType.QUERY:
+            if too_much := self._cost.error(None):
+                return ExecutionResult(None, [too_much])
             return await self._executed(variables, context)
         values = get_variable_values(
             _core(self._schema),
@@ -84,6 +88,8 @@ class Plan:
         )
         if isinstance(values, list):
             return ExecutionResult(None, values)
+        if too_much := self._cost.error(values.coerced):
+            return ExecutionResult(None, [too_much])
         switched = tuple(values.coerced.get(name) for name in self._switches)
         tree = self._trees.get(switched)
         if tree is None:
@@ -133,9 +139,11 @@ class Plans:
         plan = self._plans.get((query, operation_name))
         if plan is None:
             try:
-                document = parse(query)
+                document = limits.read(query)
             except GraphQLError as error:
                 return [error]
+            if errors := limits.shape_errors(document):
+                return errors
             errors = validate_document(_core(self._schema), document, self._rules)
             if errors:
                 return errors

@@ -5,6 +5,7 @@ import gc
 import itertools
 import json
 import sys
+from collections.abc import Iterator
 from copy import deepcopy
 from random import Random
 from typing import Any
@@ -18,12 +19,22 @@ from strawberry.dataloader import DataLoader
 from strawberry.types import Info
 from strawberry.utils.await_maybe import await_maybe
 
+from api.graphql import limits
 from api.graphql.execution import is_awaitable
 from api.graphql.plans import Plan, Plans
 from tests.graphql import toy
 from tests.graphql.questions import Question, question
 
 PLANS = Plans(toy.schema)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_limits() -> Iterator[None]:
+    """Here it is tried what limits would keep from it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MAX_DEPTH", "MAX_ALIASES", "MAX_DIRECTIVES", "MAX_VALUES"):
+            patch.setattr(limits, name, 2**100)
+        yield
 
 
 def planned(query: str, plans: Plans = PLANS) -> Plan:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from api.gateway.gateway import Operation
 from api.graphql.context import Context
+from api.graphql.limits import Cost
 from api.graphql.plans import Plan, Plans
 from api.graphql.schema import schema
 from tests.graphql.questions import Question, Value, question
@@ -63,6 +64,20 @@ async def expected(system: System, asked: Question) -> ExecutionResult:
         return await executed(schema, asked, context)
 
 
+def _values(found: object) -> int:
+    """How many values there are in an answer."""
+    if isinstance(found, list):
+        return sum(1 + _values(item) for item in found if isinstance(item, dict))
+    if not isinstance(found, dict):
+        return 0
+    return sum(
+        _values(value)
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+        else 1 + (0 if name.startswith("metadata") else _values(value))
+        for name, value in found.items()
+    )
+
+
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(random=st.randoms(use_true_random=False))
 async def test_any_query_is_answered_as_by_graphql_core(system: System, random: Random) -> None:
@@ -77,5 +92,7 @@ async def test_any_query_is_answered_as_by_graphql_core(system: System, random: 
     ours = await planned(system, plan, asked)
 
     assert_same(ours, theirs)
+    counted = Cost(schema._schema, plan._definition, plan._fragments)
+    assert _values(ours.data) <= counted.values(asked.variables)
     if not theirs.errors:
         assert system.statements - between <= between - before
