@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
+from api.access import Keyring
 from api.cache.database import CacheUnavailable
 from api.http import health, webhook
 from api.http.endpoint import GraphQLEndpoint
@@ -38,7 +39,7 @@ class Application:
 def create_app(settings: Settings) -> Application:
     """The gateway over HTTP. Its parts live as long as the server runs."""
     assets = installed_assets()
-    html = page(assets)
+    html = page(assets) if settings.graphiql else None
 
     @asynccontextmanager
     async def lifespan(others: FastAPI) -> AsyncIterator[None]:
@@ -46,7 +47,13 @@ def create_app(settings: Settings) -> Application:
             others.state.parts = parts
             others.state.readiness = health.Readiness(parts)
             others.state.deliveries = webhook.Deliveries()
-            app.graphql = GraphQLEndpoint(parts.gateway, parts.writer, html)
+            app.graphql = GraphQLEndpoint(
+                parts.gateway,
+                parts.writer,
+                page=html,
+                keyring=Keyring(settings.api_keys),
+                introspection=settings.introspection,
+            )
             await _warn(parts)
             async with parts.gateway.cache.watch:
                 yield

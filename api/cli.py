@@ -4,11 +4,13 @@ import asyncio
 import json
 import logging
 import math
+import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, fields, is_dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -16,6 +18,7 @@ import click
 import uvicorn
 from pydantic import BaseModel
 
+from api.access import ApiKey, Scope, is_loopback, new_key, read_keys
 from api.cache.cache import Cache
 from api.cache.database import CacheUnavailable
 from api.cache.snapshot import Totals
@@ -344,6 +347,74 @@ def _row(row: BaseModel | None, *names: str) -> dict[str, object] | None:
     return row.model_dump(include=set(names)) if row else None
 
 
+@main.group()
+def keys() -> None:
+    """API keys. What these commands print is to be set as API_KEYS; they set nothing themselves."""
+
+
+@keys.command("new")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice([scope.value for scope in Scope]),
+    multiple=True,
+    default=("read", "write"),
+    show_default=True,
+    help="What it is good for; may be given several times. admin includes the others.",
+)
+@click.option(
+    "--until", type=click.DateTime(["%Y-%m-%d"]), help="The last day (UTC) on which it is valid."
+)
+def new(name: str, scopes: Sequence[str], until: datetime | None) -> None:
+    """Make a key for NAME: an agent or a person. Its name stands in the commits that it makes."""
+    known = _known_keys()
+    if any(key.name == name for key in known):
+        raise Stop(f"There is a key of the name {name}: revoke it first, or choose another name.")
+    try:
+        secret, key = new_key(name, map(Scope, scopes), until.date() if until else None)
+    except ValueError as error:
+        raise Stop(f"No key was made: {error}.") from error
+    click.echo(f"The key of {name}. It is shown this once and stored nowhere:\n\n    {secret}\n")
+    _show_keys([*known, key])
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List the keys of API_KEYS."""
+    for key in _known_keys():
+        scopes = " ".join(scope for scope in Scope if scope in key.scopes)
+        click.echo(f"{key.name}: {scopes}" + (f", until {key.last_day}" if key.last_day else ""))
+
+
+@keys.command("revoke")
+@click.argument("name")
+def revoke(name: str) -> None:
+    """Show API_KEYS without the key of NAME."""
+    known = _known_keys()
+    left = [key for key in known if key.name != name]
+    if len(left) == len(known):
+        raise Stop(f"API_KEYS has no key of the name {name}.")
+    _show_keys(left)
+
+
+def _known_keys() -> Sequence[ApiKey]:
+    try:
+        return read_keys(os.environ.get("API_KEYS", ""))
+    except ValueError as error:
+        raise StopUnconfigured(f"Correct API_KEYS: {error}.") from error
+
+
+def _show_keys(keys: Sequence[ApiKey]) -> None:
+    if keys:
+        click.echo("Set API_KEYS to this, and start the gateway again:\n")
+        click.echo(",".join(map(str, keys)))
+    else:
+        click.echo(
+            "No key is left: remove API_KEYS. The gateway then starts on a loopback HOST only."
+        )
+
+
 @main.command()
 def schema() -> None:
     """Print the GraphQL schema."""
@@ -357,6 +428,12 @@ async def _serve(settings: Settings) -> None:
     from api.app import create_app  # noqa: PLC0415
     from api.http.protocol import BoundedProtocol  # noqa: PLC0415
 
+    if not settings.api_keys and not is_loopback(settings.host):
+        raise StopUnconfigured(
+            f"Cannot start: HOST is {settings.host} and there are no API keys, so that anybody "
+            f"could write to {settings.github_repository}. Make a key with `annoris keys new "
+            "NAME` and set API_KEYS, or set HOST=127.0.0.1."
+        )
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),

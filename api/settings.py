@@ -23,6 +23,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from api.access import ApiKey, read_keys
+
 
 class SettingsError(ValueError):
     """A setting is missing or wrong. The message is one sentence that says what to do."""
@@ -47,6 +49,10 @@ def _lines(value: object) -> object:
     return value.replace(r"\n", "\n") if isinstance(value, str) else value
 
 
+def _keys(value: object) -> object:
+    return read_keys(value) if isinstance(value, str) else value
+
+
 def _urls(value: object) -> object:
     """URLs with commas or spaces between them. A comma in one of them does not end it."""
     if not isinstance(value, str):
@@ -56,6 +62,7 @@ def _urls(value: object) -> object:
 
 Addresses = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_addresses)]
 Directories = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_directories)]
+Keys = Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_keys)]
 Pem = Annotated[SecretStr, BeforeValidator(_lines)]
 _APP = ("github_app_id", "github_app_private_key", "github_app_installation_id")
 Urls = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_urls)]
@@ -97,7 +104,17 @@ class Settings(BaseSettings):
     github_webhook_secret: SecretStr | None = Field(
         default=None, description="shared secret of push webhooks; without it they are refused"
     )
-    host: str = Field(default="127.0.0.1", description="address to listen on")
+    api_keys: Keys = Field(
+        default=(),
+        description="who may come in, as `annoris keys new` prints it: "
+        "name:scopes:digest[:last-day], with commas between",
+    )
+    graphiql: bool = Field(default=True, description="whether browsers get GraphiQL")
+    introspection: bool = Field(default=True, description="whether the schema can be asked for")
+    host: str = Field(
+        default="127.0.0.1",
+        description="address to listen on; without API_KEYS only a loopback one",
+    )
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port to listen on")
     annoris_role: Role = Field(default="all", description="what `annoris start` runs")
     retention_days: int = Field(default=30, ge=1, description="days that bodies stay hot")

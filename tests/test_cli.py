@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -56,6 +57,72 @@ async def test_a_missing_setting_is_one_sentence_and_exit_code_2(command: str) -
     assert errors.startswith("Cannot start: set DATABASE_URL (")
     assert errors.count("\n") == 1
     assert "canary" not in errors
+
+
+@pytest.mark.parametrize("command", ["serve", "start"])
+async def test_without_keys_nobody_else_is_served(
+    environment: dict[str, str], command: str
+) -> None:
+    code, output, errors = await annoris(command, **environment, HOST="192.0.2.1", PORT="0")
+
+    assert (code, output) == (2, "")
+    assert errors.splitlines()[-1].startswith(
+        "Cannot start: HOST is 192.0.2.1 and there are no API keys"
+    )
+    assert "annoris keys new" in errors
+
+
+async def test_keys_are_made_listed_and_revoked_in_what_is_to_be_set() -> None:
+    _, output, _ = await annoris("keys", "new", "claude")
+    _, secret, configured = re.split(r"\n\n +(annoris_\S+)\n", output)[0:3]
+    configured = configured.splitlines()[-1]
+    assert configured.startswith("claude:read+write:")
+    assert secret not in configured
+
+    more = ("--scope", "admin", "--until", "2027-06-30")
+    _, output, _ = await annoris("keys", "new", "ann", *more, API_KEYS=configured)
+    both = output.splitlines()[-1]
+    assert both.startswith(f"{configured},ann:admin:")
+    assert both.endswith(":2027-06-30")
+
+    _, output, _ = await annoris("keys", "list", API_KEYS=both)
+    assert output == "claude: read write\nann: admin, until 2027-06-30\n"
+
+    _, output, _ = await annoris("keys", "revoke", "ann", API_KEYS=both)
+    assert output.splitlines()[-1] == configured
+    _, output, _ = await annoris("keys", "revoke", "claude", API_KEYS=configured)
+    assert "remove API_KEYS" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("new", "claude"), 1, "There is a key of the name claude"),
+        (("new", "a b"), 1, "No key was made"),
+        (("new", "b", "--scope", "root"), 2, "Invalid value"),
+        (("new", "b", "--until", "soon"), 2, "Invalid value"),
+        (("revoke", "nobody"), 1, "no key of the name nobody"),
+    ],
+)
+async def test_what_is_wrong_about_a_key_is_said(
+    arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    configured = f"claude:read:{'0' * 64}"
+
+    assert (await annoris("keys", *arguments, API_KEYS=configured))[0] == code
+    assert said in (await annoris("keys", *arguments, API_KEYS=configured))[2]
+
+
+async def test_keys_that_cannot_be_read_are_named_and_not_quoted(
+    environment: dict[str, str],
+) -> None:
+    for command in (("keys", "list"), ("serve",)):
+        code, _, errors = await annoris(*command, **environment, API_KEYS="a:read:canary")
+
+        assert code == 2
+        assert "API_KEYS" in errors
+        assert "entry 1" in errors
+        assert "canary" not in errors
 
 
 async def test_a_worker_without_redis_is_refused_in_a_sentence(

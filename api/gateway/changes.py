@@ -72,12 +72,14 @@ Change: TypeAlias = Create | Update | Delete | Rename
 class Request:
     """What one mutation asks for. `message` is that of the whole; each change may have its own.
 
-    `idempotency_key`: the same key with the same content is carried out once.
+    `idempotency_key`: the same key of the same caller with the same content is carried out once.
+    `caller`: the name of the API key that it came with.
     """
 
     changes: Sequence[Change]
     message: str | None = None
     idempotency_key: str | None = None
+    caller: str | None = None
     received_at: datetime
 
 

@@ -31,6 +31,7 @@ def note(write: Write, paths: Sequence[str | None]) -> Note:
         key=write.key,
         chosen=tuple(chosen) if write.key else (),
         co_authors=tuple(write.co_authors),
+        caller=write.caller,
     )
 
 

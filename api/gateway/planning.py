@@ -73,6 +73,7 @@ class Write:
     message: str | None = None
     messages: Sequence[str | None] = ()  # of the single steps
     co_authors: Sequence[str] = ()
+    caller: str | None = None
 
     @property
     def paths(self) -> frozenset[str]:

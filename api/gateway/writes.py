@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import logging
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ from api.gateway.errors import BadInput, LimitExceeded, NotFound
 from api.gateway.gateway import Gateway
 from api.gateway.planning import MAX_REQUEST_BYTES, Addition, Step, Write, no_project
 from api.master.messages import RESERVED, Key
+
+log = logging.getLogger(__name__)
 
 MAX_CHANGES = 100  # in one request
 _MAX_TITLE, _MAX_MESSAGE, _MAX_KEY = 300, 10_000, 200  # characters
@@ -64,7 +67,9 @@ class Writer:
         goes away does not stop a commit that is on its way.
         """
         deadline = asyncio.get_running_loop().time() + self._seconds
-        return await self._committer.submit(self._checked(request), deadline=deadline)
+        written = await self._committer.submit(self._checked(request), deadline=deadline)
+        log.info("%s: saved as of %s", request.caller or "somebody", written.commit)
+        return written
 
     def _checked(self, request: Request) -> Write:
         if not request.changes:
@@ -97,6 +102,7 @@ class Writer:
             message=request.message,
             messages=[change.message for change in request.changes],
             co_authors=self._co_authors(request.changes),
+            caller=request.caller,
         )
 
     def _step(self, change: Change, now: datetime) -> Step:
@@ -251,7 +257,9 @@ def _key(request: Request) -> Key | None:
         for change in request.changes
     ]
     written = json.dumps([content, request.message], sort_keys=True, default=_plain)
-    return Key(_digest(key), _digest(written))
+    # Callers know nothing of each other's keys, so that two may choose the same.
+    own = f"{request.caller}\0{key}" if request.caller else key
+    return Key(_digest(own), _digest(written))
 
 
 def _plain(value: object) -> str:

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from strawberry.dataloader import DataLoader
 from strawberry.types import Info as StrawberryInfo
 
+from api.access import Caller
 from api.cache.rows import Columns
 from api.documents.listing import Indexed, Listing, Page, Window
 from api.gateway.gateway import Gateway, Operation
@@ -35,7 +36,10 @@ class Asked(Generic[K]):
 class Context:
     """Made anew for every operation."""
 
-    def __init__(self, gateway: Gateway, writer: Writer, operation: Operation) -> None:
+    def __init__(
+        self, gateway: Gateway, writer: Writer, operation: Operation, caller: Caller
+    ) -> None:
+        self.caller = caller
         self.gateway = gateway
         self.writer = writer
         self.operation = operation

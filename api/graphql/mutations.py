@@ -190,6 +190,7 @@ async def _write(info: Info, said: Said, *changes: Change) -> Written:
             changes=changes,
             message=said.message,
             idempotency_key=said.idempotency_key,
+            caller=info.context.caller.name,
             received_at=datetime.now(UTC),
         )
     )

@@ -15,6 +15,7 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     MaxIntrospectionDepthRule,
+    NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
     OperationType,
     VariableNode,
@@ -33,6 +34,7 @@ from api.graphql.execution import Run, Tree, is_awaitable
 # What a document must hold to, besides strawberry's own rules. Classes built for each document
 # would be as slow as they are many: an added rule is one class, built where it is written.
 RULES: tuple[type[ASTValidationRule], ...] = (*specified_rules, MaxIntrospectionDepthRule)
+WITHOUT_INTROSPECTION = (*RULES, NoSchemaIntrospectionCustomRule)
 
 # A parsed document takes about 120 bytes for each character of its text: 4 MB in all.
 _REMEMBERED_CHARACTERS = 30_000

@@ -10,20 +10,31 @@ was answered: nothing of ours allows other origins to read it.
 import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from graphql import GraphQLError, OperationType
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
 
+from api.access import Caller, Keyring, Scope, Unauthenticated
 from api.gateway.gateway import Gateway, Operation
 from api.gateway.planning import MAX_REQUEST_BYTES
 from api.gateway.writes import Writer
 from api.graphql.context import Context
-from api.graphql.plans import Plan, Plans
+from api.graphql.plans import RULES, WITHOUT_INTROSPECTION, Plan, Plans
 from api.graphql.schema import schema, written
 from api.http.answers import Answers, Key
 from api.http.graphiql import PAGE_HEADERS
-from api.http.negotiation import MediaType, answer_type, has, is_json, prefers_page, takes_gzip
+from api.http.negotiation import (
+    MediaType,
+    answer_type,
+    has,
+    is_json,
+    is_local,
+    prefers_page,
+    takes_gzip,
+)
 from api.http.persisted import Persisted
 from api.http.reply import ALWAYS, GZIP_FROM, Draft, Refused, Reply, answered, failed, zipped
 from api.http.request import Asked, read_body, read_parameters
@@ -39,7 +50,6 @@ _ZIPPED_ASIDE = 100_000  # bytes from which compressing takes a millisecond or m
 _REPEATS = (2, 1, 0)  # how often a query may be repeated yet, when the cache moved on meanwhile
 # What may change while the head does not: an answer that tells of it is not given again.
 _VOLATILE = frozenset({"hot", "cacheStatus", "healthChecks", "unreadableDocuments"})
-_PLANS = Plans(schema)
 _METHODS = b"GET, HEAD, OPTIONS, POST"
 _OPTIONS = Reply(204, (*ALWAYS, (b"allow", _METHODS)))
 
@@ -68,18 +78,29 @@ class _Call:
 
 
 class GraphQLEndpoint:
-    """GraphQL over HTTP. `page` is the HTML that a browser gets."""
+    """GraphQL over HTTP. `page` is the HTML that a browser gets, if it gets any."""
 
-    def __init__(self, gateway: Gateway, writer: Writer, page: str) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        writer: Writer,
+        *,
+        page: str | None,
+        keyring: Keyring,
+        introspection: bool,
+    ) -> None:
         self._gateway = gateway
         self._writer = writer
+        self._keyring = keyring
+        self._plans = Plans(schema, RULES if introspection else WITHOUT_INTROSPECTION)
         self._persisted = Persisted()
         self._answers = Answers(gateway)
         headers = {"Content-Type": "text/html; charset=utf-8", **PAGE_HEADERS}
         own = ((name.lower().encode(), value.encode()) for name, value in headers.items())
-        self._page = Reply(200, tuple(dict([*ALWAYS, *own]).items()), page.encode())
+        headers_of_page = tuple(dict([*ALWAYS, *own]).items())
+        self._page = Reply(200, headers_of_page, page.encode()) if page else None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         call = _Call(scope["method"], scope["query_string"], dict(scope["headers"]), receive)
         try:
             reply = await self._reply(call)
@@ -96,37 +117,66 @@ class GraphQLEndpoint:
         """Raises Refused, Gone."""
         match call.method:
             case "POST":
+                caller = self._caller(call)  # who may not come in has nothing read either
                 raw = await _body(call)
             case "GET" | "HEAD":
-                if call.is_for_the_page:
+                if self._page and call.is_for_the_page:
                     return self._page
+                caller = self._caller(call)
                 raw = call.query_string
             case "OPTIONS":
                 return _OPTIONS
             case _:
-                raise Refused(405, "Use POST, or GET for a query.", allow=_METHODS, hang_up=True)
+                raise Refused(
+                    405,
+                    "Use POST, or GET for a query.",
+                    headers=((b"allow", _METHODS),),
+                    hang_up=True,
+                )
         media_type = call.wants
         if media_type is None:
             raise Refused(406, f"Accept {MediaType.JSON} or {MediaType.GRAPHQL}.")
         is_post = call.method == "POST"
         key = (b"POST" if is_post else b"GET", media_type.encode(), raw)
-        if kept := self._answers.find(key):
+        if caller.may(Scope.READ) and (kept := self._answers.find(key)):
             return kept.reply()
         asked = read_body(raw) if is_post else read_parameters(raw)
-        return (await self._answer(asked, key, media_type, call)).reply()
+        return (await self._answer(asked, key, media_type, call, caller)).reply()
 
-    async def _answer(self, asked: Asked, key: Key, media_type: MediaType, call: _Call) -> Draft:
+    def _caller(self, call: _Call) -> Caller:
+        """Who asks. Raises Refused."""
+        if self._keyring.is_open and not is_local(call.headers.get(b"host", b"")):
+            raise Refused(
+                403,
+                "Without API keys the gateway answers to localhost only, or any page in a browser "
+                "on this machine could use it. Set API_KEYS to be reached by other names.",
+                code="FORBIDDEN",
+                hang_up=True,
+            )
+        try:
+            return self._keyring.caller(call.headers.get(b"authorization"), datetime.now(UTC))
+        except Unauthenticated as error:
+            headers = ((b"www-authenticate", b'Bearer realm="annoris"'),)
+            raise Refused(
+                401, str(error), code="UNAUTHENTICATED", headers=headers, hang_up=True
+            ) from None
+
+    async def _answer(
+        self, asked: Asked, key: Key, media_type: MediaType, call: _Call, caller: Caller
+    ) -> Draft:
         is_post = call.method == "POST"
-        plan = _PLANS.plan(self._persisted.text_of(asked), asked.operation_name)
+        plan = self._plans.plan(self._persisted.text_of(asked), asked.operation_name)
         if not isinstance(plan, Plan):
             return answered(media_type, {"errors": [written(error, {}) for error in plan]})
         is_mutation = plan.operation is OperationType.MUTATION
         if is_mutation and not is_post:
-            raise Refused(405, "Send a mutation by POST: a GET changes nothing.", allow=b"POST")
+            said = "Send a mutation by POST: a GET changes nothing."
+            raise Refused(405, said, headers=((b"allow", b"POST"),))
+        _check_scope(caller, Scope.WRITE if is_mutation else Scope.READ)
         self._persisted.remember(asked)
         for left in (0,) if is_mutation else _REPEATS:
             async with Operation(self._gateway, repeats=left > 0) as reads:
-                context = Context(self._gateway, self._writer, reads)
+                context = Context(self._gateway, self._writer, reads, caller)
                 running = plan.run(asked.variables, context)
                 # A mutation goes on: what its caller asked for is done, also if nobody hears of it.
                 result = await (running if is_mutation else _unless_gone(running, call))
@@ -143,6 +193,18 @@ class GraphQLEndpoint:
         if _VOLATILE.isdisjoint(plan.fields) and not result.errors and (basis := reads.basis):
             self._answers.keep(key, draft, basis)
         return draft
+
+
+def _check_scope(caller: Caller, scope: Scope) -> None:
+    """Raises Refused."""
+    if not caller.may(scope):
+        has = " and ".join(sorted(caller.scopes))
+        raise Refused(
+            403,
+            f"The API key {caller.name} may {has} only; this needs the scope {scope}. Nothing was "
+            "done.",
+            code="FORBIDDEN",
+        )
 
 
 async def _body(call: _Call) -> bytes:

@@ -4,7 +4,10 @@ import re
 from enum import StrEnum
 from functools import lru_cache
 
+from api.access import is_loopback
+
 _WEIGHT = re.compile(r"(0(\.\d{0,3})?|1(\.0{0,3})?)")
+_PORT = re.compile(r":[0-9]*$")
 _UTF8 = {"utf-8", "utf8"}
 _remembered = lru_cache(maxsize=64)  # clients of a kind send the same headers for ever
 
@@ -60,6 +63,15 @@ def is_json(content_type: bytes | None) -> bool:
     named = (parameter.partition("=") for parameter in parameters)
     charsets = {value.strip(' "') for key, _, value in named if key.strip() == "charset"}
     return charsets <= _UTF8
+
+
+@_remembered
+def is_local(host: bytes) -> bool:
+    """Whether the header `Host` names this machine in a way that leads nowhere else.
+
+    The owner of another name can have it lead here, for the pages that came from there.
+    """
+    return is_loopback(_PORT.sub("", host.decode("latin-1")))
 
 
 def has(if_none_match: bytes, tag: bytes) -> bool:

@@ -120,15 +120,13 @@ class Refused(Exception):
         message: str,
         *,
         code: str = "BAD_INPUT",
-        allow: bytes | None = None,
+        headers: tuple[Header, ...] = (),
         hang_up: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
-        self.more = (((b"allow", allow),) if allow else ()) + (
-            ((b"connection", b"close"),) if hang_up else ()
-        )
+        self.more = (*headers, (b"connection", b"close")) if hang_up else headers
 
     def reply(self, media_type: MediaType) -> Reply:
         status = self.status or _NOT_CARRIED_OUT[media_type]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 RESERVED = "Annoris-"  # begins the names of our trailers
 WRITE, KEY, PATH = f"{RESERVED}Write", f"{RESERVED}Key", f"{RESERVED}Path"
+_CALLER = f"{RESERVED}Caller"
 _CO_AUTHOR = "Co-authored-by"
 _MAX_HEADLINE = 72  # characters; what lists of commits show
 _TRAILER = re.compile(rf"(?!{RESERVED})[A-Z0-9][A-Z0-9-]*: \S.*", re.IGNORECASE)
@@ -28,7 +29,8 @@ class Key:
 class Note:
     """What a commit says of one write. The first line of `message` is its headline.
 
-    `chosen`: the paths that we chose. `co_authors`: as `Name <address>`.
+    `chosen`: the paths that we chose. `co_authors`: as `Name <address>`. `caller`: the name of the
+    API key that it came with, in one word.
     """
 
     write_id: str
@@ -36,6 +38,7 @@ class Note:
     key: Key | None = None
     chosen: tuple[str, ...] = ()
     co_authors: tuple[str, ...] = ()
+    caller: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,8 @@ def _trailers(notes: Sequence[Note]) -> list[str]:
         if note.key:
             lines.append(f"{KEY}: {note.key.key} {note.key.content}")
             lines += [f"{PATH}: {path}" for path in note.chosen]
+        if note.caller:
+            lines.append(f"{_CALLER}: {note.caller}")
     return lines
 
 

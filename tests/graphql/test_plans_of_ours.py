@@ -6,6 +6,7 @@ from graphql import ExecutionResult
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from api.access import ANYBODY
 from api.gateway.gateway import Operation
 from api.graphql.context import Context
 from api.graphql.limits import Cost
@@ -54,13 +55,13 @@ VALUES: dict[str, Value] = {
 
 async def planned(system: System, plan: Plan, asked: Question) -> ExecutionResult:
     async with Operation(system.parts.gateway) as operation:
-        context = Context(system.parts.gateway, system.parts.writer, operation)
+        context = Context(system.parts.gateway, system.parts.writer, operation, ANYBODY)
         return await plan.run(asked.variables, context)
 
 
 async def expected(system: System, asked: Question) -> ExecutionResult:
     async with Operation(system.parts.gateway) as operation:
-        context = Context(system.parts.gateway, system.parts.writer, operation)
+        context = Context(system.parts.gateway, system.parts.writer, operation, ANYBODY)
         return await executed(schema, asked, context)
 
 
