@@ -13,11 +13,13 @@ from api.cache.database import CacheUnavailable
 from api.http import health, webhook
 from api.http.endpoint import GraphQLEndpoint
 from api.http.graphiql import assets_router, installed_assets, page
+from api.http.rate import Rate
 from api.settings import Settings
 from api.wiring import Parts, open_parts
 
 log = logging.getLogger(__name__)
 
+_USUAL_RATE = 3_000  # requests of a key in a minute
 _GRAPHQL = {"/graphql", "/graphql/"}
 
 
@@ -52,6 +54,7 @@ def create_app(settings: Settings) -> Application:
                 parts.writer,
                 page=html,
                 keyring=Keyring(settings.api_keys),
+                rate=_rate(parts),
                 introspection=settings.introspection,
             )
             await _warn(parts)
@@ -66,6 +69,13 @@ def create_app(settings: Settings) -> Application:
     others.include_router(webhook.router)
     app = Application(others)
     return app
+
+
+def _rate(parts: Parts) -> Rate | None:
+    settings = parts.settings
+    usual = _USUAL_RATE if settings.api_keys else None
+    most = settings.rate_limit_per_minute or usual
+    return Rate(most, parts.doorbell.count) if most else None
 
 
 async def _warn(parts: Parts) -> None:

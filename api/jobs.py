@@ -21,6 +21,7 @@ SYNC, HEALTH_CHECK, RETENTION = "sync", "health_check", "retention"
 QUEUE = "annoris"
 _BUCKET = 1.0  # seconds; rings for one job within them become one run after them
 _PATIENCE = 2.0  # seconds for Redis to take a ring
+_COUNT_SECONDS = 0.25  # for Redis to count: somebody waits for an answer
 _CONNECT_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0  # as long also for a ring that was given up: arq takes back its WATCH
 
@@ -74,6 +75,20 @@ class Doorbell:
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("the worker was not rung for %s: %s", job, type(error).__name__)
             return False
+
+    async def count(self, name: str, amount: int, seconds: int) -> int | None:
+        """Add to a number that is forgotten after so many seconds. None: Redis did not answer."""
+        if self.redis is None:
+            return None
+        try:
+            async with asyncio.timeout(_COUNT_SECONDS), self.redis.pipeline() as both:
+                both.incrby(name, amount)
+                both.expire(name, seconds)
+                counted, _ = await both.execute()
+                return int(counted)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("this process counts requests for itself: %s", type(error).__name__)
+            return None
 
     async def is_heard(self) -> bool:
         """Whether Redis takes rings."""

@@ -109,6 +109,12 @@ class Settings(BaseSettings):
         description="who may come in, as `annoris keys new` prints it: "
         "name:scopes:digest[:last-day], with commas between",
     )
+    rate_limit_per_minute: int | None = Field(
+        default=None,
+        gt=0,
+        description="requests of one caller in a minute; 3000 for each API key unless set, and "
+        "without API keys no limit unless set",
+    )
     graphiql: bool = Field(default=True, description="whether browsers get GraphiQL")
     introspection: bool = Field(default=True, description="whether the schema can be asked for")
     host: str = Field(

@@ -9,9 +9,10 @@ was answered: nothing of ours allows other origins to read it.
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from graphql import GraphQLError, OperationType
 from starlette.types import Receive, Send
@@ -36,6 +37,7 @@ from api.http.negotiation import (
     takes_gzip,
 )
 from api.http.persisted import Persisted
+from api.http.rate import Rate
 from api.http.reply import ALWAYS, GZIP_FROM, Draft, Refused, Reply, answered, failed, zipped
 from api.http.request import Asked, read_body, read_parameters
 
@@ -44,7 +46,10 @@ T = TypeVar("T")
 # What the writer takes is not refused at the door, however it is written down: a Cyrillic letter
 # has two bytes, and six as an escape in JSON.
 MAX_BODY_BYTES = 3 * MAX_REQUEST_BYTES + 1_000_000
+_LARGE = 1_000_000  # bytes of a body, from which they are few at once: each takes memory
+_LARGE_AT_ONCE = 2
 _BODY_SECONDS = 60.0  # for a body to arrive
+_QUERY_SECONDS = 30.0  # for a query, whatever it has to wait for
 _UNWATCHED_SECONDS = 0.05  # after which it is noticed when the caller hangs up
 _ZIPPED_ASIDE = 100_000  # bytes from which compressing takes a millisecond or more from others
 _REPEATS = (2, 1, 0)  # how often a query may be repeated yet, when the cache moved on meanwhile
@@ -66,6 +71,21 @@ class _Call:
     query_string: bytes
     headers: Mapping[bytes, bytes]
     receive: Receive
+    address: str
+    held: AsyncExitStack
+    """What is given back when the answer is ready."""
+
+    @classmethod
+    def of(cls, scope: Connection, receive: Receive) -> Self:
+        address, _ = scope.get("client") or ("", 0)
+        return cls(
+            scope["method"],
+            scope["query_string"],
+            dict(scope["headers"]),
+            receive,
+            address,
+            AsyncExitStack(),
+        )
 
     @property
     def wants(self) -> MediaType | None:
@@ -87,11 +107,14 @@ class GraphQLEndpoint:
         *,
         page: str | None,
         keyring: Keyring,
+        rate: Rate | None,
         introspection: bool,
     ) -> None:
         self._gateway = gateway
         self._writer = writer
         self._keyring = keyring
+        self._rate = rate
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._plans = Plans(schema, RULES if introspection else WITHOUT_INTROSPECTION)
         self._persisted = Persisted()
         self._answers = Answers(gateway)
@@ -101,9 +124,10 @@ class GraphQLEndpoint:
         self._page = Reply(200, headers_of_page, page.encode()) if page else None
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
-        call = _Call(scope["method"], scope["query_string"], dict(scope["headers"]), receive)
+        call = _Call.of(scope, receive)
         try:
-            reply = await self._reply(call)
+            async with call.held:
+                reply = await self._reply(call)
         except Gone:
             return  # nobody is there to hear
         except Refused as refused:
@@ -117,12 +141,12 @@ class GraphQLEndpoint:
         """Raises Refused, Gone."""
         match call.method:
             case "POST":
-                caller = self._caller(call)  # who may not come in has nothing read either
-                raw = await _body(call)
+                caller = await self._caller(call)  # who may not come in has nothing read either
+                raw = await self._body(call)
             case "GET" | "HEAD":
                 if self._page and call.is_for_the_page:
                     return self._page
-                caller = self._caller(call)
+                caller = await self._caller(call)
                 raw = call.query_string
             case "OPTIONS":
                 return _OPTIONS
@@ -143,7 +167,7 @@ class GraphQLEndpoint:
         asked = read_body(raw) if is_post else read_parameters(raw)
         return (await self._answer(asked, key, media_type, call, caller)).reply()
 
-    def _caller(self, call: _Call) -> Caller:
+    async def _caller(self, call: _Call) -> Caller:
         """Who asks. Raises Refused."""
         if self._keyring.is_open and not is_local(call.headers.get(b"host", b"")):
             raise Refused(
@@ -154,11 +178,58 @@ class GraphQLEndpoint:
                 hang_up=True,
             )
         try:
-            return self._keyring.caller(call.headers.get(b"authorization"), datetime.now(UTC))
+            caller = self._keyring.caller(call.headers.get(b"authorization"), datetime.now(UTC))
         except Unauthenticated as error:
             headers = ((b"www-authenticate", b'Bearer realm="annoris"'),)
             raise Refused(
                 401, str(error), code="UNAUTHENTICATED", headers=headers, hang_up=True
+            ) from None
+        if self._rate and (wait := await self._rate.seconds_to_wait(caller.name or call.address)):
+            raise Refused(
+                429,
+                f"{caller.name or 'This address'} has sent {self._rate.most:,} requests in this "
+                f"minute, which is the limit. Try again in {wait} seconds.",
+                code="RATE_LIMITED",
+                headers=((b"retry-after", b"%d" % wait),),
+                hang_up=True,
+                retryAfter=wait,
+            )
+        return caller
+
+    async def _body(self, call: _Call) -> bytes:
+        """The body of a POST. Raises Refused if it is no JSON, too large or too slow, and Gone."""
+        if not is_json(call.headers.get(b"content-type")):
+            raise Refused(
+                415, "Send JSON in UTF-8, as Content-Type: application/json.", hang_up=True
+            )
+        if call.headers.get(b"content-encoding", b"identity") != b"identity":
+            raise Refused(415, "Send the body as it is, without a Content-Encoding.", hang_up=True)
+        if int(call.headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:
+            raise _too_large()
+        body, is_large = bytearray(), False
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                while True:
+                    message = await call.receive()
+                    if message["type"] == "http.disconnect":
+                        raise Gone
+                    body += message.get("body", b"")
+                    if len(body) > _LARGE and not is_large:
+                        is_large = True
+                        await call.held.enter_async_context(self._large)
+                    if len(body) > MAX_BODY_BYTES:
+                        raise _too_large()
+                    if not message.get("more_body"):
+                        return bytes(body)
+        except TimeoutError:
+            said = f"The request did not arrive within {_BODY_SECONDS:g} seconds."
+            raise Refused(
+                408,
+                said,
+                code="LIMIT_EXCEEDED",
+                hang_up=True,
+                limit="seconds",
+                maximum=_BODY_SECONDS,
             ) from None
 
     async def _answer(
@@ -179,7 +250,7 @@ class GraphQLEndpoint:
                 context = Context(self._gateway, self._writer, reads, caller)
                 running = plan.run(asked.variables, context)
                 # A mutation goes on: what its caller asked for is done, also if nobody hears of it.
-                result = await (running if is_mutation else _unless_gone(running, call))
+                result = await (running if is_mutation else _in_time(running, call))
             if not reads.has_moved:
                 break
         # By now the operation is closed: a caller who takes the answer slowly is not to keep a
@@ -207,34 +278,27 @@ def _check_scope(caller: Caller, scope: Scope) -> None:
         )
 
 
-async def _body(call: _Call) -> bytes:
-    """The body of a POST. Raises Refused when it is no JSON, too large or too slow, and Gone."""
-    if not is_json(call.headers.get(b"content-type")):
-        raise Refused(415, "Send JSON in UTF-8, as Content-Type: application/json.", hang_up=True)
-    if call.headers.get(b"content-encoding", b"identity") != b"identity":
-        raise Refused(415, "Send the body as it is, without a Content-Encoding.", hang_up=True)
-    if int(call.headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:
-        raise _too_large()
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            while True:
-                message = await call.receive()
-                if message["type"] == "http.disconnect":
-                    raise Gone
-                body += message.get("body", b"")
-                if len(body) > MAX_BODY_BYTES:
-                    raise _too_large()
-                if not message.get("more_body"):
-                    return bytes(body)
-    except TimeoutError:
-        said = f"The request did not arrive within {_BODY_SECONDS:g} seconds."
-        raise Refused(408, said, code="LIMIT_EXCEEDED", hang_up=True) from None
-
-
 def _too_large() -> Refused:
     said = f"A request has at most {MAX_BODY_BYTES:,} bytes. Write fewer documents at once."
-    return Refused(413, said, code="LIMIT_EXCEEDED", hang_up=True)
+    return Refused(
+        413, said, code="LIMIT_EXCEEDED", hang_up=True, limit="bytes", maximum=MAX_BODY_BYTES
+    )
+
+
+async def _in_time(work: Coroutine[object, object, T], call: _Call) -> T:
+    """What comes of work that takes no longer than a query may. Raises Refused, and Gone."""
+    try:
+        async with asyncio.timeout(_QUERY_SECONDS):
+            return await _unless_gone(work, call)
+    except TimeoutError:
+        raise Refused(
+            503,
+            f"The query has taken {_QUERY_SECONDS:g} seconds, which is the limit. Ask for smaller "
+            "pages, or for fewer texts at once.",
+            code="LIMIT_EXCEEDED",
+            limit="seconds",
+            maximum=_QUERY_SECONDS,
+        ) from None
 
 
 async def _unless_gone(work: Coroutine[object, object, T], call: _Call) -> T:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import orjson
 
+from api.documents import Json
 from api.gateway.provenance import Age
 from api.http.negotiation import MediaType
 
@@ -110,6 +111,8 @@ class Draft:
 class Refused(Exception):
     """What is no operation, or none that may be sent like this. The message says what to do.
 
+    `details` go beside the code into the answer.
+
     `status`: None if the request itself was in order. `hang_up`: its body may be on its way yet,
     and the server would read on only to throw it away.
     """
@@ -122,15 +125,17 @@ class Refused(Exception):
         code: str = "BAD_INPUT",
         headers: tuple[Header, ...] = (),
         hang_up: bool = False,
+        **details: Json,
     ) -> None:
         super().__init__(message)
+        self.details = details
         self.status = status
         self.code = code
         self.more = (*headers, (b"connection", b"close")) if hang_up else headers
 
     def reply(self, media_type: MediaType) -> Reply:
         status = self.status or _NOT_CARRIED_OUT[media_type]
-        error = {"message": str(self), "extensions": {"code": self.code}}
+        error = {"message": str(self), "extensions": {"code": self.code, **self.details}}
         return failed(status, media_type, error, self.more)
 
 

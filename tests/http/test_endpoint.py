@@ -18,7 +18,7 @@ GRAPHQL = "application/graphql-response+json"
 PLAIN = "application/json"
 HELLO = {"query": "{ __typename }"}
 ANSWER = {"data": {"__typename": "Query"}}
-HEAD = b"POST /graphql HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 DEEP = b'{"a":' * 2_000 + b"1" + b"}" * 2_000
 
 
@@ -225,7 +225,7 @@ def test_half_of_a_surrogate_pair_breaks_nothing(door: int, where: str) -> None:
 
 @pytest.mark.parametrize("text", ["{" * 50_000, "{a" * 5_000, "{ a(b: " + "[" * 5_000])
 def test_a_document_that_is_nested_without_end_is_refused(door: int, text: str) -> None:
-    assert post(door, {"query": text}).code == "BAD_INPUT"
+    assert post(door, {"query": text}).code in {"BAD_INPUT", "LIMIT_EXCEEDED"}
 
 
 # The body

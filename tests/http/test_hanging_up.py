@@ -20,9 +20,10 @@ MASTER = "{ sessions(consistency: MASTER) { totalCount } }"
 
 def request(query: str, method: str) -> bytes:
     if method == "GET":
-        return f"GET /graphql?{urlencode({'query': query})} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+        target = f"/graphql?{urlencode({'query': query})}"
+        return f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     body = json.dumps({"query": query}).encode()
-    head = "POST /graphql HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    head = "POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 

@@ -1,0 +1,78 @@
+"""How often a caller may ask. All processes count together, as long as they have Redis for it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from math import ceil
+
+from cachetools import LRUCache
+
+_WINDOW = 60  # seconds
+_PORTIONS = 20  # of a window's requests: taken at once, so that few requests ask Redis
+_REMEMBERED = 10_000  # callers
+_ALONE_SECONDS = 5.0  # for which a process counts for itself after Redis did not answer
+
+# Counts on, and says how many there are: (name, amount, seconds to remember it). None: no answer.
+Count = Callable[[str, int, int], Awaitable[int | None]]
+
+
+@dataclass(slots=True)
+class _Purse:
+    """What a caller may still ask in a window, of what this process has taken."""
+
+    window: int
+    left: int = 0
+    taken: int = 0
+    is_empty: bool = False  # there is nothing more to take
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether there is nothing left of what was taken, and more to take."""
+        return not self.left and not self.is_empty
+
+
+class Rate:
+    """At most `most` requests a minute for each caller, by the clock's minutes.
+
+    Where processes count together, what one has taken and not used is lost to the others: up to a
+    twentieth of the limit for each process.
+    """
+
+    def __init__(self, most: int, count: Count, clock: Callable[[], float] = time.time) -> None:
+        self.most = most
+        self._count = count
+        self._clock = clock
+        self._portion = ceil(most / _PORTIONS)
+        self._purses: LRUCache[str, _Purse] = LRUCache(_REMEMBERED)
+        self._alone_until = 0.0
+
+    async def seconds_to_wait(self, caller: str) -> int:
+        """Count a request. More than 0 if it is one too many: seconds until the next may come."""
+        now = self._clock()
+        purse = self._purses.get(caller)
+        if purse is None or purse.window != int(now // _WINDOW):
+            purse = self._purses[caller] = _Purse(int(now // _WINDOW))
+        if purse.is_used_up:
+            async with purse.turn:  # or each who comes meanwhile would take a portion
+                if purse.is_used_up:
+                    await self._take(caller, purse, now)
+        if purse.left:
+            purse.left -= 1
+            return 0
+        return max(1, ceil((purse.window + 1) * _WINDOW - now))
+
+    async def _take(self, caller: str, purse: _Purse, now: float) -> None:
+        counted = None
+        if now >= self._alone_until:
+            name = f"annoris:rate:{purse.window}:{caller}"
+            counted = await self._count(name, self._portion, 2 * _WINDOW)
+            if counted is None:
+                self._alone_until = now + _ALONE_SECONDS
+        if counted is None:
+            counted = purse.taken + self._portion
+        granted = max(0, min(self._portion, self.most - counted + self._portion))
+        purse.taken += self._portion
+        purse.left += granted
+        purse.is_empty = granted == 0

@@ -1,0 +1,177 @@
+"""A caller asks as often as the limit says, through however many processes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.access import Scope, new_key
+from api.http.rate import Rate
+from sandbox.github import GitHub
+from sandbox.redis import Redis
+from tests.freezing import frozen
+from tests.system import System, running
+
+MINUTE = 60
+
+
+class Shared:
+    """What Redis does, and now and then does not."""
+
+    def __init__(self) -> None:
+        self.counted = Counter[str]()
+        self.is_there = True
+
+    async def count(self, name: str, amount: int, _seconds: int) -> int | None:
+        await asyncio.sleep(0)
+        if not self.is_there:
+            return None
+        self.counted[name] += amount
+        return self.counted[name]
+
+
+async def admitted(rates: list[Rate], steps: list[tuple[int, int]]) -> int:
+    """Of (process, requests at once): how many may come."""
+    waits = [
+        wait
+        for process, requests in steps
+        for wait in await asyncio.gather(
+            *(rates[process % len(rates)].seconds_to_wait("claude") for _ in range(requests))
+        )
+    ]
+    return waits.count(0)
+
+
+@given(
+    most=st.integers(1, 200),
+    processes=st.integers(1, 4),
+    steps=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 50)), max_size=30),
+)
+async def test_all_processes_together_admit_no_more_than_the_limit_and_little_less(
+    most: int, processes: int, steps: list[tuple[int, int]]
+) -> None:
+    shared = Shared()
+    rates = [Rate(most, shared.count, lambda: 1_000.0) for _ in range(processes)]
+
+    found = await admitted(rates, steps)
+
+    asked = sum(requests for _, requests in steps)
+    assert found <= most
+    assert found >= min(asked, most - (processes - 1) * -(-most // 20))
+
+
+@given(
+    most=st.integers(1, 200),
+    steps=st.lists(st.tuples(st.just(0), st.integers(1, 50)), max_size=30),
+    there=st.booleans(),
+)
+async def test_alone_a_process_admits_just_what_the_limit_says(
+    most: int, steps: list[tuple[int, int]], there: bool
+) -> None:
+    shared = Shared()
+    shared.is_there = there
+
+    found = await admitted([Rate(most, shared.count, lambda: 1_000.0)], steps)
+
+    assert found == min(most, sum(requests for _, requests in steps))
+
+
+async def test_who_has_asked_too_often_waits_for_the_next_minute_and_nobody_else() -> None:
+    now = 10 * MINUTE + 12.5
+    rate = Rate(3, Shared().count, lambda: now)
+
+    assert [await rate.seconds_to_wait("claude") for _ in range(5)] == [0, 0, 0, 48, 48]
+    assert await rate.seconds_to_wait("ann") == 0
+    now += 47.4
+    assert await rate.seconds_to_wait("claude") == 1
+    now += 0.2
+    assert await rate.seconds_to_wait("claude") == 0
+
+
+async def test_few_requests_ask_redis_and_none_while_it_is_away() -> None:
+    asked, is_there = 0, True
+
+    async def count(_name: str, amount: int, _seconds: int) -> int | None:
+        nonlocal asked
+        asked += 1
+        return asked * amount if is_there else None
+
+    now = 1_000.0
+    rate = Rate(1_000, count, lambda: now)
+    for _ in range(500):
+        await rate.seconds_to_wait("claude")
+    assert asked == 10
+
+    is_there = False
+    for _ in range(500):
+        await rate.seconds_to_wait("claude")
+    assert asked == 11
+    now += 5.0
+    for _ in range(500):
+        await rate.seconds_to_wait("ann")
+    assert asked == 12
+
+
+# Over HTTP
+
+
+async def statuses(*systems: System, secret: str, requests: int) -> Counter[int]:
+    found = Counter[int]()
+    for n in range(requests):
+        system = systems[n % len(systems)]
+        async with system.http.post(
+            f"{system.url}/graphql",
+            json={"query": "{ __typename }"},
+            headers={"Authorization": f"Bearer {secret}"},
+        ) as response:
+            found[response.status] += 1
+            if response.status == 429:
+                answer = await response.json()
+                [error] = answer["errors"]
+                assert error["extensions"]["code"] == "RATE_LIMITED"
+                assert response.headers["Retry-After"] == str(error["extensions"]["retryAfter"])
+                assert "40 requests" in error["message"]
+    return found
+
+
+@pytest.fixture
+async def redis() -> AsyncIterator[Redis]:
+    """A Redis that may be frozen."""
+    async with Redis() as server:
+        yield server
+
+
+async def test_two_processes_count_together_and_each_alone_without_redis(
+    github: GitHub, database_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.app.Rate", partial(Rate, clock=lambda: 1_000.0))  # one minute for all
+    secret, key = new_key("claude", [Scope.READ])
+    other, its_key = new_key("ann", [Scope.READ])
+    settings = {
+        "API_KEYS": f"{key},{its_key}",
+        "RATE_LIMIT_PER_MINUTE": "40",
+        "REDIS_URL": redis.url,
+    }
+    async with (
+        running(github, database_url, settings) as one,
+        running(github, database_url, settings) as two,
+    ):
+        found = await statuses(one, two, secret=secret, requests=60)
+        assert 38 <= found[200] <= 40
+        assert found[200] + found[429] == 60
+        assert await statuses(one, secret=other, requests=5) == {200: 5}
+        with frozen(redis):
+            found = await statuses(one, secret=other, requests=60)
+        assert found[200] == 35
+
+
+async def test_without_keys_the_address_is_the_caller_if_there_is_a_limit(
+    github: GitHub, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.app.Rate", partial(Rate, clock=lambda: 1_000.0))
+    async with running(github, database_url, {"RATE_LIMIT_PER_MINUTE": "40"}) as system:
+        assert await statuses(system, secret="none", requests=45) == {200: 40, 429: 5}
