@@ -9,7 +9,7 @@ from api.settings import load
 from tests.http.serving import serving
 
 _ROOT = Path(__file__).parents[2] / ".annoris" / "graphiql"
-_NOWHERE = {
+NOWHERE = {
     "DATABASE_URL": "postgresql://u@/d?host=/nonexistent",
     "GITHUB_TOKEN": "none",
     "GITHUB_REPOSITORY": "nobody/nothing",
@@ -29,5 +29,5 @@ def assets() -> Path:
 @pytest.fixture(scope="session")
 def door() -> Iterator[int]:
     """The port of a gateway with neither PostgreSQL nor GitHub behind it."""
-    with serving(create_app(load(_NOWHERE))) as port:
+    with serving(create_app(load(NOWHERE))) as port:
         yield port

@@ -2,17 +2,25 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
 
+from api.app import create_app
 from api.gateway.planning import MAX_REQUEST_BYTES
 from api.graphql.plans import Plans
 from api.http import endpoint
 from api.http.endpoint import MAX_BODY_BYTES
 from api.http.graphiql import PAGE_HEADERS
+from api.settings import load
+from sandbox.github import Fault
+from tests.http.conftest import NOWHERE
+from tests.http.serving import serving
 from tests.http.wire import JSON, connected, get, post, received, send
+from tests.system import System
 
 GRAPHQL = "application/graphql-response+json"
 PLAIN = "application/json"
@@ -479,3 +487,54 @@ def test_what_breaks_inside_is_told_by_a_reference_alone(
     assert b"secret" not in got.body
     assert got.content["errors"][0]["extensions"]["reference"] in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_few_large_bodies_are_taken_at_once_and_small_ones_do_not_wait() -> None:
+    """Who sends two slowly keeps others from sending large ones, and from nothing else."""
+    body = json.dumps(HELLO).encode() + b" " * 2_000_000
+    head = HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    app = create_app(load(NOWHERE))
+
+    def ask() -> bytes:
+        with connected(port) as connection:
+            connection.sendall(head + body)
+            return received(connection)
+
+    with (
+        serving(app) as port,
+        ThreadPoolExecutor() as threads,
+        connected(port) as one,
+        connected(port) as two,
+    ):
+        for slow in (one, two):
+            slow.sendall(head + body[:-1])
+        while not (app.graphql and app.graphql._large.locked()):
+            time.sleep(0.01)
+        third = threads.submit(ask)
+        for _ in range(20):
+            assert post(port, HELLO).content == ANSWER
+        assert not third.done()
+
+        one.sendall(body[-1:])
+        assert received(one).startswith(b"HTTP/1.1 200 ")
+        assert third.result(30).startswith(b"HTTP/1.1 200 ")
+        two.sendall(body[-1:])
+        assert received(two).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_query_takes_no_longer_than_it_may(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "_QUERY_SECONDS", 0.2)
+    system.github.faults.add(Fault(kind="hang", count=None))
+
+    async with system.http.post(
+        f"{system.url}/graphql",
+        json={"query": "{ sessions(consistency: MASTER) { totalCount } }"},
+    ) as response:
+        answer = await response.json()
+
+    assert response.status == 503
+    [error] = answer["errors"]
+    assert error["extensions"] == {"code": "LIMIT_EXCEEDED", "limit": "seconds", "maximum": 0.2}
+    assert "0.2 seconds" in error["message"]
