@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: up test check format schema lock assets bench bench-sync clean
+.PHONY: up test check format schema lock assets bench bench-sync audit clean
 
 up: $(READY) assets
 	@$(BIN)/annoris up $(UP)
@@ -51,6 +51,13 @@ lock:
 	.annoris/lock/bin/pip install --quiet --disable-pip-version-check uv
 	$(LOCK) --upgrade --output-file requirements.lock
 	$(LOCK) --upgrade --constraint requirements.lock --extra dev --output-file requirements-dev.lock
+
+# What is known to be wrong with the packages that we stand on, and what their licences are.
+audit: $(READY)
+	@$(PYTHON) -m venv .annoris/audit
+	@.annoris/audit/bin/pip install --quiet --disable-pip-version-check pip-audit pip-licenses
+	.annoris/audit/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip
+	.annoris/audit/bin/pip-licenses --python=$(BIN)/python --order=license
 
 clean:
 	rm -rf $(VENV) .annoris build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
