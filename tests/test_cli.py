@@ -209,9 +209,8 @@ def test_every_setting_is_documented_with_its_default() -> None:
         assert f"`{name.upper()}`" in table
         default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
         if default and not field.is_required():
-            assert (
-                f"`{default:g}`" in table if isinstance(default, float) else str(default) in table
-            )
+            shown = f"{default:g}" if isinstance(default, float) else str(default)
+            assert f"`{shown.lower() if isinstance(default, bool) else shown}`" in table
 
 
 def test_the_commands_of_the_readme_exist() -> None:

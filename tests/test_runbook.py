@@ -74,7 +74,10 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 
 def options_of(command: click.Command) -> set[str]:
-    return {option for parameter in command.params for option in parameter.opts}
+    """Its own, and those of the commands that it groups."""
+    own = {option for parameter in command.params for option in parameter.opts}
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return own.union(*map(options_of, below))
 
 
 def answered() -> set[str]:
