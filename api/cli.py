@@ -29,6 +29,7 @@ from api.sync.health import CacheMoved, HealthReport, check_health
 from api.sync.log import logged
 from api.sync.reconcile import Outcome, Reconciler, SyncReport
 from api.sync.retention import forget_old
+from api.sync.scan import ScanReport, scan
 from api.wiring import Parts, layout_of, open_parts
 
 T = TypeVar("T")
@@ -297,6 +298,35 @@ def _lines_of(report: HealthReport) -> Iterator[str]:
 def _printable(path: str) -> str:
     """A path that does nothing to a terminal."""
     return path if path.isprintable() else repr(path)
+
+
+@main.command("scan")
+@as_json
+def scan_master(as_json: bool) -> None:
+    """Look for passwords and tokens in the documents at GitHub. Exit code 1 if there are any.
+
+    Says where they are and of what kind, and never shows one.
+    """
+
+    async def run(parts: Parts) -> ScanReport:
+        with _progress("documents", hidden=as_json) as progress:
+            return await scan(parts.reconciler, progress)
+
+    report = _with_parts(run)
+    if as_json:
+        _show(report, as_json=True)
+    else:
+        for leak in report.found:
+            click.echo(f"{_printable(leak.path)}:{leak.line}: {leak.kind}")
+        for path in report.unread:
+            click.echo(f"{_printable(path)}: not looked through, it cannot be read")
+        click.echo(f"scanned: {report.documents} documents at the commit {report.commit}")
+    if report.found:
+        count = len({leak.path for leak in report.found})
+        raise Stop(
+            f"{count} of {report.documents} documents seem to hold secrets. Revoke each where it "
+            "was made: who may read the repository has it, and the history keeps it."
+        )
 
 
 @main.command()

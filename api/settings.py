@@ -67,6 +67,7 @@ Pem = Annotated[SecretStr, BeforeValidator(_lines)]
 _APP = ("github_app_id", "github_app_private_key", "github_app_installation_id")
 Urls = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_urls)]
 Role = Literal["all", "api", "worker"]
+Secrets = Literal["refuse", "redact", "allow"]
 
 
 class Settings(BaseSettings):
@@ -156,6 +157,9 @@ class Settings(BaseSettings):
     agent_addresses: Addresses = Field(
         default={},
         description="mail addresses that name agents as co-authors: agent=address, agent=address",
+    )
+    secrets: Secrets = Field(
+        default="refuse", description="what becomes of passwords and tokens in new text"
     )
     max_document_bytes: int = Field(
         default=2_000_000, ge=1_000, description="largest document that is read or written, bytes"

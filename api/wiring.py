@@ -8,6 +8,7 @@ from datetime import timedelta
 from api.cache.cache import Cache
 from api.cache.database import Database
 from api.documents import Layout
+from api.gateway.changes import SecretsPolicy
 from api.gateway.gateway import Gateway
 from api.gateway.writes import Writer
 from api.jobs import Doorbell
@@ -98,6 +99,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                     max_bytes=settings.max_document_bytes,
                     seconds=settings.write_timeout_seconds,
                     addresses=settings.agent_addresses,
+                    secrets=SecretsPolicy[settings.secrets.upper()],
                 )
                 yield Parts(settings, reconciler, gateway, writer, doorbell)
     finally:

@@ -20,6 +20,7 @@ PREFIXES = (
     "PROJECT_",
     "REDIS_",
     "RETENTION_",
+    "SECRETS",
     "SESSION_",
     "SYNC_",
     "WRITE_",

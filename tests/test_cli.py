@@ -18,6 +18,7 @@ from sandbox.github import Fault, GitHub
 from sandbox.processes import free_port
 from sandbox.redis import Redis
 from tests.clone import Clone, git
+from tests.fake_secrets import GITHUB_TOKEN, PASSWORD, url
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -328,3 +329,51 @@ async def test_a_worker_that_crashes_is_started_again_and_the_api_goes_on(
     assert "a crash" in caplog.text
     worker.cancel()
     await asyncio.wait([worker])
+
+
+async def test_a_scan_tells_where_secrets_are_and_shows_none(
+    environment: dict[str, str], clone: Clone
+) -> None:
+    leaks: dict[str, str | bytes | None] = {
+        "autosaves/leak.md": f"# Утечка\r\n\r\nБаза: {url()}\r\n\r\n{GITHUB_TOKEN}\r\n",
+        "autosaves/projects/other.md": f"---\nname: Other\ntoken: {GITHUB_TOKEN}\n---\nx\n",
+        "autosaves/bad.md": b"\xff\xfe",
+    }
+
+    code, output, errors = await annoris("scan", **environment)
+
+    assert (code, errors) == (0, "")
+    assert re.fullmatch(r"scanned: \d+ documents at the commit [0-9a-f]{40}\n", output)
+
+    commit = clone.push({**leaks, "elsewhere/no-document.md": GITHUB_TOKEN})
+    code, output, errors = await annoris("scan", **environment)
+
+    assert code == 1
+    assert output.splitlines()[:-1] == [
+        "autosaves/leak.md:3: password in a URL",
+        "autosaves/leak.md:5: GitHub token",
+        "autosaves/projects/other.md:3: GitHub token",
+        "autosaves/bad.md: not looked through, it cannot be read",
+    ]
+    assert output.splitlines()[-1].endswith(commit)
+    assert errors.startswith("2 of ")
+    assert "Revoke" in errors
+
+    code, told, errors = await annoris("scan", "--json", **environment)
+
+    assert code == 1
+    assert json.loads(told)["commit"] == commit
+    assert json.loads(told)["unread"] == ["autosaves/bad.md"]
+    assert json.loads(told)["found"][0] == {
+        "path": "autosaves/leak.md",
+        "line": 3,
+        "kind": "password in a URL",
+    }
+    for value in (PASSWORD, GITHUB_TOKEN):
+        assert value not in output + told + errors
+
+
+async def test_a_scan_needs_no_postgresql(environment: dict[str, str]) -> None:
+    nowhere = environment | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+
+    assert (await annoris("scan", **nowhere))[0] == 0

@@ -14,6 +14,14 @@ from api.documents.listing import Indexed
 from api.gateway.provenance import Provenance
 
 
+class SecretsPolicy(Enum):
+    """What becomes of secrets in what is to be written."""
+
+    REFUSE = "REFUSE"
+    REDACT = "REDACT"
+    ALLOW = "ALLOW"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create:
     """A new document. `fields` are its collection's, `title` among them, without those left out.
@@ -27,6 +35,7 @@ class Create:
     path: str | None = None
     fields: Mapping[str, FieldValue]
     message: str | None = None
+    secrets: SecretsPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +52,7 @@ class Update:
     markdown: str | None = None
     expected: str | None = None
     message: str | None = None
+    secrets: SecretsPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +63,7 @@ class Delete:
     path: str
     expected: str | None = None
     message: str | None = None
+    secrets: SecretsPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +74,7 @@ class Rename:
     to: str
     expected: str | None = None
     message: str | None = None
+    secrets: SecretsPolicy | None = None
 
 
 Change: TypeAlias = Create | Update | Delete | Rename
@@ -73,13 +85,15 @@ class Request:
     """What one mutation asks for. `message` is that of the whole; each change may have its own.
 
     `idempotency_key`: the same key of the same caller with the same content is carried out once.
-    `caller`: the name of the API key that it came with.
+    `caller`: the name of the API key that it came with. `secrets`: what becomes of them where a
+    change does not say.
     """
 
     changes: Sequence[Change]
     message: str | None = None
     idempotency_key: str | None = None
     caller: str | None = None
+    secrets: SecretsPolicy | None = None
     received_at: datetime
 
 

@@ -51,7 +51,7 @@ class OutcomeUnknown(GatewayError):
 
 
 class Forbidden(GatewayError):
-    """GitHub does not let the gateway do this."""
+    """GitHub does not let the gateway do this, or the caller's API key is not good for it."""
 
     code = "FORBIDDEN"
 

@@ -7,8 +7,9 @@ import logging
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date, datetime
+from functools import partial
 
 from api.documents import (
     Collection,
@@ -24,7 +25,17 @@ from api.documents import (
     requested,
 )
 from api.documents.listing import UNSTORABLE
-from api.gateway.changes import Change, Create, Delete, Rename, Request, Update, Written
+from api.gateway.changes import (
+    Change,
+    Create,
+    Delete,
+    Rename,
+    Request,
+    SecretsPolicy,
+    Update,
+    Written,
+)
+from api.gateway.cleaning import cleaned
 from api.gateway.committer import Committer
 from api.gateway.errors import BadInput, LimitExceeded, NotFound
 from api.gateway.gateway import Gateway
@@ -34,6 +45,7 @@ from api.master.messages import RESERVED, Key
 log = logging.getLogger(__name__)
 
 MAX_CHANGES = 100  # in one request
+_MUCH_TEXT = 50_000  # characters, which are looked through in about 10 ms
 _MAX_TITLE, _MAX_MESSAGE, _MAX_KEY = 300, 10_000, 200  # characters
 _BREAK = re.compile("[\x01-\x1f\x7f-\x9f\u2028\u2029]")  # what ends or garbles a line
 _RESERVED = re.compile(rf"^\s*{re.escape(RESERVED)}", re.IGNORECASE | re.MULTILINE)
@@ -43,7 +55,8 @@ class Writer:
     """Checks what callers want written and has it committed.
 
     `seconds`: within which the outcome of a write must be known. `addresses`: of agents who are
-    to be named as co-authors, by their name in lower case.
+    to be named as co-authors, by their name in lower case. `secrets`: what becomes of them where a
+    request does not say.
     """
 
     def __init__(
@@ -53,7 +66,9 @@ class Writer:
         max_bytes: int,
         seconds: float,
         addresses: Mapping[str, str],
+        secrets: SecretsPolicy = SecretsPolicy.REFUSE,
     ) -> None:
+        self.secrets = secrets
         self._gateway = gateway
         self._max_bytes = max_bytes
         self._seconds = seconds
@@ -67,9 +82,20 @@ class Writer:
         goes away does not stop a commit that is on its way.
         """
         deadline = asyncio.get_running_loop().time() + self._seconds
+        # From here on nobody has a secret any more, the words of an error and the digest of the
+        # content included: who knows all of a text but a password could find it by that digest.
+        request = await self._without_secrets(request)
         written = await self._committer.submit(self._checked(request), deadline=deadline)
         log.info("%s: saved as of %s", request.caller or "somebody", written.commit)
         return written
+
+    async def _without_secrets(self, request: Request) -> Request:
+        if len(request.changes) > MAX_CHANGES:
+            return request  # it is refused for that
+        clean = partial(cleaned, request, self.secrets, max_length=self._max_bytes)
+        size = sum(len(_markdown(change)) for change in request.changes)
+        # What takes long is not to keep the loop from others.
+        return await asyncio.to_thread(clean) if size > _MUCH_TEXT else clean()
 
     def _checked(self, request: Request) -> Write:
         if not request.changes:
@@ -220,6 +246,10 @@ class Writer:
         ]
 
 
+def _markdown(change: Change) -> str:
+    return (change.markdown if isinstance(change, Create | Update) else None) or ""
+
+
 def _checked_path(path: str) -> str:
     try:
         return check_path(path)
@@ -254,7 +284,7 @@ def _key(request: Request) -> Key | None:
         )
     content = [
         [type(change).__name__, {k: v for k, v in asdict(change).items() if v is not None}]
-        for change in request.changes
+        for change in (replace(change, secrets=None) for change in request.changes)
     ]
     written = json.dumps([content, request.message], sort_keys=True, default=_plain)
     # Callers know nothing of each other's keys, so that two may choose the same.

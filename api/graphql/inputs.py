@@ -10,10 +10,20 @@ from strawberry import UNSET
 
 from api.documents import Collection, FieldValue
 from api.documents.fields import FIELDS
-from api.gateway.changes import Change, Create, Delete, Rename, Update
+from api.gateway.changes import Change, Create, Delete, Rename, SecretsPolicy, Update
 from api.gateway.errors import BadInput
 from api.graphql.scalars import GitObjectID
 
+strawberry.enum(
+    SecretsPolicy,
+    description="What becomes of passwords, keys and tokens in what is to be saved. REFUSE: it is "
+    "BAD_INPUT, which names lines and kinds in `secrets`. REDACT: each is replaced by its kind. "
+    "ALLOW: they are saved; that needs the scope `admin`.",
+)
+SECRETS = (
+    "What becomes of passwords and tokens in what you send; left out, what the gateway is set to, "
+    "most often REFUSE."
+)
 _KEPT = "Left out, it stays as it is; null clears it."
 
 
@@ -30,6 +40,7 @@ class Said:
         "mutation is not carried out again: you get its first outcome. Use it to retry after "
         "OUTCOME_UNKNOWN or a lost answer. With other content it is BAD_INPUT.",
     )
+    secrets: SecretsPolicy | None = strawberry.field(default=None, description=SECRETS)
 
 
 @strawberry.input
@@ -208,7 +219,7 @@ def changes_of(operations: Sequence[DocumentOperation]) -> list[Change]:
                 operation=number,
             )
         try:
-            changes.append(replace(asked.change(), message=asked.message))
+            changes.append(replace(asked.change(), message=asked.message, secrets=asked.secrets))
         except BadInput as error:
             error.details["operation"] = number
             raise

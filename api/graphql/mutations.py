@@ -6,14 +6,16 @@ from typing import Annotated, Self, TypeVar
 
 import strawberry
 
+from api.access import Scope
 from api.documents import Collection
 from api.documents.listing import Indexed
-from api.gateway.changes import CacheOutcome, Change, Request, Written
-from api.gateway.errors import NotFound
+from api.gateway.changes import CacheOutcome, Change, Request, SecretsPolicy, Written
+from api.gateway.errors import Forbidden, NotFound
 from api.gateway.provenance import Consistency
 from api.gateway.views import View
 from api.graphql.context import Info
 from api.graphql.inputs import (
+    SECRETS,
     CreatePriorityInput,
     CreateProjectInput,
     CreateSessionInput,
@@ -170,8 +172,9 @@ class Mutation:
         operations: list[DocumentOperation],
         message: str | None = None,
         idempotency_key: str | None = None,
+        secrets: Annotated[SecretsPolicy | None, strawberry.argument(description=SECRETS)] = None,
     ) -> CommitDocumentsPayload | None:
-        said = Said(message=message, idempotency_key=idempotency_key)
+        said = Said(message=message, idempotency_key=idempotency_key, secrets=secrets)
         written = await _write(info, said, *changes_of(operations))
         documents: Sequence[AnyNode | None] = [
             document(_seen(info, written, item)) if item else None for item in written.items
@@ -185,17 +188,31 @@ N = TypeVar("N", Session, Project, Priority)
 
 
 async def _write(info: Info, said: Said, *changes: Change) -> Written:
+    _check_secrets(info, {said.secrets, *(change.secrets for change in changes)})
     written = await info.context.writer.write(
         Request(
             changes=changes,
             message=said.message,
             idempotency_key=said.idempotency_key,
             caller=info.context.caller.name,
+            secrets=said.secrets,
             received_at=datetime.now(UTC),
         )
     )
     info.context.saved[info.path.key] = written.commit
     return written
+
+
+def _check_secrets(info: Info, policies: set[SecretsPolicy | None]) -> None:
+    """Raises Forbidden where somebody may not decide that secrets are saved."""
+    caller, usual = info.context.caller, info.context.writer.secrets
+    is_asked = SecretsPolicy.ALLOW in policies and usual is not SecretsPolicy.ALLOW
+    if is_asked and not caller.may(Scope.ADMIN):
+        raise Forbidden(
+            f"The API key {caller.name} may not have secrets saved: `secrets: ALLOW` needs the "
+            f"scope {Scope.ADMIN}. Leave the secrets out, or send `secrets: REDACT`. Nothing was "
+            "saved."
+        )
 
 
 async def _delete(info: Info, input: DeleteDocumentInput, collection: Collection) -> DeletePayload:
