@@ -40,6 +40,7 @@ TOKENS: list[tuple[str, str]] = [
     ("npm token", "npm" + "_" + some(36)),
     ("Telegram bot token", some(10, "123456789") + ":" + "AA" + some(33)),
     ("Discord bot token", "M" + some(23) + "." + some(6) + "." + some(27)),
+    ("webhook of Make", "hook.eu2." + "make.com/" + some(32, _HEX)),
     ("Twilio key", "S" + "K" + some(32, _HEX)),
     ("Mailchimp key", some(32, _HEX) + "-us" + "12"),
     ("Anthropic key", "sk-" + "ant-api03-" + some(80)),

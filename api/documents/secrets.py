@@ -148,16 +148,12 @@ _PRIVATE_KEY = (
 
 
 _PLACEHOLDER = re.compile(
-    r"redacted|example|placeholder|change_?-?me|your|replace|dummy|\.\.\.|…|\*\*\*|xxxx|%\(|\$\{|\{\{"
-    r"|\$\(|^[<\[{$%]",
+    r"redacted|example|placeholder|change_?-?me|^your|replace|dummy|\.\.\.|…|\*\*\*|xxxx|%\(|\$\{"
+    r"|\{\{|\$\(|^[<\[{$%]",
     re.IGNORECASE,
 )
 _PLAIN = frozenset(
-    (
-        *("pass", "passwd", "password", "passw0rd", "pwd", "secret", "token", "key", "credentials"),
-        *("user", "username", "hidden", "none", "null", "true", "false", "string", "str"),
-        *("пароль", "секрет", "токен"),
-    )
+    ("pass", "passwd", "password", "passw0rd", "pwd", "token", "key", "пароль", "токен")
 )
 
 
@@ -166,7 +162,7 @@ def _is_placeholder(value: str) -> bool:
     return (
         bool(_PLACEHOLDER.search(value))
         or value.strip("_-:.").lower() in _PLAIN
-        or len(set(value)) == 1
+        or (len(value) > 2 and len(set(value)) == 1)
     )
 
 
@@ -255,6 +251,7 @@ _NO_PASSWORD = re.compile(
     r"|(?:argon|b?crypt|scrypt|sha|md|pbkdf|oauth|base|utf|aes|rsa|ed|rfc|http|totp|ntlm)-?\d"
 )
 _PIECES = re.compile(r"[A-Za-z0-9]{12,}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _TURNS = re.compile(r"(?=[A-Za-z][0-9]|[0-9][A-Za-z])")
 _CASE_TURNS, _CAPITALS = re.compile(r"[a-z][A-Z]"), re.compile(r"[A-Z]{2}")
 _TAIL = ",.;:)*]}"  # what ends a value, and is none of it
@@ -269,8 +266,8 @@ def _may_be_password(value: str) -> bool:
 
 
 def _has_randomness(value: str) -> bool:
-    """Whether part of it is what nobody would make up."""
-    return any(map(_is_random, _PIECES.findall(value)))
+    """Whether it is, or has in it, what nobody would make up."""
+    return any(map(_is_random, _PIECES.findall(value))) or bool(_UUID.fullmatch(value))
 
 
 def _is_random(piece: str) -> bool:
@@ -349,6 +346,11 @@ _SHAPES: tuple[_Shape, ...] = (
         "Discord webhook",
         ("/api/webhooks/",),
         _of(r"discord(?:app)?\.com/api/webhooks/\d{15,20}/[A-Za-z0-9_-]{60,}+"),
+    ),
+    _Shape(
+        "webhook of Make",
+        (".make.com/",),
+        _of(r"hook\.[a-z0-9.]{0,20}make\.com/[A-Za-z0-9_-]{20,}+"),
     ),
     _Shape("Twilio key", ("sk",), _of(r"(?<![A-Za-z0-9])SK[0-9a-f]{32}(?![A-Za-z0-9])")),
     _Shape(
