@@ -146,7 +146,6 @@ _PRIVATE_KEY = (
 
 # Passwords and keys that are known by what stands before them
 
-
 _PLACEHOLDER = re.compile(
     r"redacted|example|placeholder|change_?-?me|^your|replace|dummy|\.\.\.|…|\*\*\*|xxxx|%\(|\$\{"
     r"|\{\{|\$\(|^[<\[{$%]",
@@ -202,7 +201,7 @@ def _named(
 ) -> _Shape:
     """A kind of secret that is known by the name before it.
 
-    `before`: what the name must end, itself included. `after`: what may follow it.
+    `before` and `after`: expressions for what stands right before and after the name.
     """
     name = "(?:" + "|".join(map(re.escape, names)) + ")"
     start = f"{name}{_CLOSING}{after}{_EQUALS}"
@@ -297,9 +296,8 @@ _SHAPES: tuple[_Shape, ...] = (
     _Shape(
         "AWS access key",
         ("akia", "asia", "abia", "acca", "a3t"),
-        _of(
-            r"(?:A3T[A-Z0-9]|ABIA|ACCA|AKIA|ASIA)[0-9A-Z]{16}(?<!EXAMPLE)"
-        ),  # as in the manuals of AWS
+        # Those in the manuals of AWS end with EXAMPLE.
+        _of(r"(?:A3T[A-Z0-9]|ABIA|ACCA|AKIA|ASIA)[0-9A-Z]{16}(?<!EXAMPLE)"),
     ),
     _Shape(
         "AWS secret key",
