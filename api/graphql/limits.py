@@ -36,7 +36,7 @@ from api.documents.listing import MAX_PAGE, USUAL_PAGE
 from api.gateway.errors import LimitExceeded
 from api.gateway.writes import MAX_CHANGES
 
-MAX_TOKENS = 2_000  # checking a document for contradictions takes the square of its length
+MAX_TOKENS = 1_000  # checking a document for contradictions takes the square of its length
 MAX_DEPTH = 20  # fields within fields
 MAX_ALIASES = 100
 MAX_DIRECTIVES = 100

@@ -32,7 +32,7 @@ PLANS = Plans(toy.schema)
 def _without_limits() -> Iterator[None]:
     """Here it is tried what limits would keep from it."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MAX_DEPTH", "MAX_ALIASES", "MAX_DIRECTIVES", "MAX_VALUES"):
+        for name in ("MAX_TOKENS", "MAX_DEPTH", "MAX_ALIASES", "MAX_DIRECTIVES", "MAX_VALUES"):
             patch.setattr(limits, name, 2**100)
         yield
 
