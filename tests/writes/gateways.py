@@ -64,6 +64,13 @@ class Gateway:
     def is_alive(self) -> bool:
         return self._process is not None and self._process.is_alive()
 
+    @property
+    def pid(self) -> int:
+        """Of the process, which must run."""
+        assert self._process is not None
+        assert self._process.pid is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Run it until it answers."""
         self._process = _FORKS.Process(target=_serve, args=(self._environment, self.log))
