@@ -433,6 +433,8 @@ TAKEN_HEADERS: Sequence[Mapping[str, str]] = (
     {"Accept-Encoding": "gzip;q=\xff, *;q=0"},
     {"Accept": "application/json;q=0.1, */*;q=0"},
     {"Range": "bytes=0-1"},
+    {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c"},
+    {"Connection": "Upgrade", "Upgrade": "websocket"},
     {"X-HTTP-Method-Override": "DELETE"},
     {"Cookie": "a=b; " * 500},
     {"Origin": "null", "Referer": "javascript:"},

@@ -1,8 +1,9 @@
-"""How connections are read and written: uvicorn's quick parser, with the bound that it lacks."""
+"""How connections are read and written: uvicorn's quick parser, with what it lacks."""
 
 import asyncio
 from typing import Any, cast
 
+from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _MAX_BYTES = 64 * 1024  # as uvicorn's other parser has it; a URL may carry a long query
@@ -37,16 +38,41 @@ class _Gathering:
             self._transport.write(b"".join(parts))
 
 
+class _NeverUpgrading(HttpRequestParser):
+    """A parser that goes on with HTTP/1.1 where another protocol is offered, as HTTP allows.
+
+    Clients in Java offer HTTP/2 with every first request. The parser would take its body for what
+    is said in that protocol, and uvicorn for the next request.
+    """
+
+    def __init__(self, protocol: "BoundedProtocol") -> None:
+        super().__init__(protocol)
+        self._protocol = protocol
+
+    def feed_data(self, data: Any) -> None:
+        while True:
+            try:
+                return super().feed_data(data)
+            except HttpParserUpgrade as offer:
+                if not self._protocol.declined:
+                    raise
+                data = self._protocol.declined + data[offer.args[0] :]
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Hangs up on whoever sends more than 64 KB at a stretch that belong to no body.
 
     The parser keeps a URL and headers until they end, and trailers too: without a bound, one who
     never ends them fills the memory.
+
+    `declined`: the beginning of a request that offers another protocol, without the offer.
     """
 
     _pending = 0
+    declined = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.parser = _NeverUpgrading(self)
         super().connection_made(cast(asyncio.Transport, _Gathering(transport)))
 
     def data_received(self, data: bytes) -> None:
@@ -57,7 +83,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._pending = 0
-        super().on_headers_complete()
+        self.declined = self._without_offer() if self._is_offer else b""
+        if not self.declined:
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._pending = 0
@@ -65,4 +93,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._pending = 0
-        super().on_message_complete()
+        if not self.declined:  # else it is yet to come
+            super().on_message_complete()
+
+    @property
+    def _is_offer(self) -> bool:
+        # A CONNECT is one without a header that could be left out, and no request of ours.
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _without_offer(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        lines += (b"%s: %s" % header for header in self.headers if header[0] != b"upgrade")
+        return b"\r\n".join([*lines, b"", b""])

@@ -1,0 +1,81 @@
+"""Connections as odd clients use them."""
+
+import pytest
+
+from tests.http.wire import connected, received
+
+OFFERS = ["h2c", "websocket", "TLS/1.0, h2c"]
+SAID = b'{"query": "{ __typename }"}'
+ANSWER = b'{"data":{"__typename":"Query"}}'
+INSIDE = b"GET /graphql?query=%7Binside:__typename%7D HTTP/1.1\r\nHost: localhost\r\n\r\n"
+CHUNKED = b"5\r\n" + SAID[:5] + b"\r\n%x\r\n" % len(SAID[5:]) + SAID[5:] + b"\r\n0\r\n\r\n"
+
+
+def offering(offer: str, body: bytes, **more: str) -> bytes:
+    """A request whose sender would rather go on in another protocol."""
+    headers = {
+        "Host": "localhost",
+        "Connection": "Upgrade, HTTP2-Settings",
+        "Upgrade": offer,
+        "HTTP2-Settings": "AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+        "Content-Type": "application/json",
+        **({} if "Transfer_Encoding" in more else {"Content-Length": str(len(body))}),
+        **{name.replace("_", "-"): value for name, value in more.items()},
+    }
+    lines = ["POST /graphql HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def answers(port: int, sent: bytes, behind: bytes = b"") -> bytes:
+    """All that is answered, to a last request as well. `behind`: sent when the gateway asks."""
+    with connected(port) as connection:
+        connection.sendall(sent)
+        if behind:
+            assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(behind)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        return received(connection)
+
+
+def answers_to_two_parts(port: int, sent: bytes, body: bytes) -> bytes:
+    return answers(port, sent.removesuffix(body), behind=body)
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+def test_who_offers_another_protocol_is_answered_in_this_one(door: int, offer: str) -> None:
+    got = answers(door, offering(offer, SAID))
+
+    assert got.count(b"HTTP/1.1 200 OK") == 2
+    assert ANSWER in got
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+def test_a_body_that_comes_behind_its_head_is_read_as_well(door: int, offer: str) -> None:
+    got = answers_to_two_parts(door, offering(offer, SAID, Expect="100-continue"), SAID)
+
+    assert got.count(b"HTTP/1.1 200 OK") == 2
+    assert ANSWER in got
+
+
+def test_a_body_in_chunks_is_read_as_well(door: int) -> None:
+    assert ANSWER in answers(door, offering("h2c", CHUNKED, Transfer_Encoding="chunked"))
+
+
+def test_many_offers_at_once_are_all_declined(door: int) -> None:
+    assert answers(door, offering("h2c", SAID) * 2_000).count(ANSWER) == 2_000
+
+
+def test_a_body_is_never_taken_for_a_request(door: int) -> None:
+    sent = offering("h2c", INSIDE, Expect="100-continue")
+    for got in (
+        answers(door, offering("h2c", INSIDE)),
+        answers_to_two_parts(door, sent, INSIDE),
+    ):
+        assert got.count(b"HTTP/1.1 ") == 2
+        assert b"inside" not in got
+
+
+def test_a_tunnel_is_refused(door: int) -> None:
+    with connected(door) as connection:
+        connection.sendall(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert received(connection).startswith(b"HTTP/1.1 400 ")
