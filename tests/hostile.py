@@ -285,7 +285,7 @@ MUTATIONS: Sequence[str] = (
     ),
     (
         f'mutation {{ a: deleteSession(input: {{id: "{NOWHERE}"}}) {{ id commit {{ oid }} }} '
-        f'b: deleteProject(input: {{id: "{DRILL}"}}) {{ id cache commit {{ oid }} }} }}'
+        f'b: deleteProject(input: {{id: "{NOWHERE}"}}) {{ id cache commit {{ oid }} }} }}'
     ),
     (
         "mutation($i: CreateSessionInput!) { createSession(input: $i) { ...P } } "
