@@ -61,8 +61,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the test that takes longest: all others run beside it, and none waits for it."""
-    items.sort(key=lambda item: "test_machine" not in item.nodeid)
+    """Begin with the tests that take longest: all others run beside them, and none waits."""
+    longest = ("test_machine", "test_fuzz")
+    items.sort(key=lambda item: tuple(name not in item.nodeid for name in longest))
 
 
 def run(work: Coroutine[object, object, None]) -> None:
