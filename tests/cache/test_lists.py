@@ -380,6 +380,39 @@ async def test_a_page_behind_a_cursor_reads_no_more_than_the_first(
     assert max(read) <= read[0] + 5, f"{read} blocks"
 
 
+@pytest.mark.parametrize("order", [Order.OCCURRED_AT_DESC, Order.OCCURRED_AT_ASC])
+async def test_dates_and_cursors_that_meet_at_one_moment_lose_nothing(
+    cache: Cache, order: Order
+) -> None:
+    """Sessions of the cursor's own moment, before and after it by their path."""
+    items = [
+        Indexed(
+            collection=SESSIONS,
+            document=Session(
+                path=f"autosaves/{i}.md",
+                revision=blob_oid(b"%d" % i),
+                bytes=1,
+                title=f"{i}",
+                occurred_at=START + timedelta(hours=i // 4),
+            ),
+        )
+        for i in range(12)
+    ]
+    await fill(cache, items)
+    where = Where(since=START - timedelta(days=9), until=START + timedelta(days=9))
+    listing = Listing(collection=SESSIONS, where=where, order=order)
+    async with cache.snapshot() as snapshot:
+        for item in items:
+            place = position(order, item.document)
+            for window in (window_of(after=place), window_of(before=place, from_end=True)):
+                [page] = await snapshot.pages([(listing, window)])
+                assert paths_of(page.items) == paths_of(page_of(listing, window, items).items)
+
+
+def paths_of(items: Sequence[Indexed]) -> list[str]:
+    return [item.document.path for item in items]
+
+
 async def test_pages_of_many_lists_are_one_statement_for_each_collection(cache: Cache) -> None:
     await fill(cache, [])
     listings = [
