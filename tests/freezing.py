@@ -11,13 +11,30 @@ from sandbox.redis import Redis
 
 @contextmanager
 def frozen(server: Postgres | Redis) -> Iterator[None]:
-    """Every process of the server stopped: connections are accepted by the kernel, and hang."""
-    pids = [server.pid] if isinstance(server, Redis) else processes_in(server.cluster)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    """Every process of the server stopped: connections are accepted by the kernel, and hang.
+
+    PostgreSQL's own processes come and go (autovacuum's every few seconds): one that ended since
+    it was listed is no reason to fail, and one that began meanwhile is found the next time.
+    """
+    if isinstance(server, Redis):
+        stopped = _signal({server.pid}, signal.SIGSTOP)
+    else:
+        stopped = set[int]()
+        while more := set(processes_in(server.cluster)) - stopped:
+            stopped |= _signal(more, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        _signal(stopped, signal.SIGCONT)
+
+
+def thaw(server: Postgres) -> None:
+    _signal(set(processes_in(server.cluster)), signal.SIGCONT)
+
+
+def _signal(pids: set[int], kind: signal.Signals) -> set[int]:
+    """`pids`, each of which got the signal unless it has ended."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, kind)
+    return pids

@@ -73,7 +73,7 @@ async def test_postgresql_may_fail_between_a_list_and_what_hangs_on_it(
             failing.enter_context(frozen(postgres))
         return found
 
-    async with running(github, postgres.url, {"DATABASE_TIMEOUT_SECONDS": "1.5"}) as system:
+    async with running(github, postgres.url, {"DATABASE_TIMEOUT_SECONDS": "3"}) as system:
         await system.sync()
         before = (await system.ask(EVERYTHING)).data["sessions"]
         monkeypatch.setattr(Glance, "pages", fail_after)

@@ -32,8 +32,8 @@ async def server(own_server: Postgres) -> AsyncIterator[Postgres]:
 
 @pytest.fixture
 async def database(server: Postgres) -> AsyncIterator[Database]:
-    """A second is long for a local server, and short to wait for a frozen one."""
-    async with Database(server.url, timeout=1) as database:
+    """Two seconds are long for a local server, and short to wait for a frozen one."""
+    async with Database(server.url, timeout=2) as database:
         yield database
 
 

@@ -225,7 +225,7 @@ async def test_only_one_has_the_turn_to_commit(cache: Cache, database_url: str) 
 
 async def test_who_gets_no_turn_in_time_goes_on_without(database_url: str) -> None:
     async with (
-        Database(database_url, timeout=0.2) as database,
+        Database(database_url, timeout=2) as database,
         Cache(database, "ours").turn_to_commit(),
         Cache(database, "ours").turn_to_commit(),
     ):
@@ -267,7 +267,7 @@ async def test_one_has_the_turn_to_reconcile_and_whoever_waits_gets_it_next(
 
 
 async def test_who_waits_for_a_turn_keeps_no_connection(database_url: str) -> None:
-    async with Database(database_url, timeout=2) as database:
+    async with Database(database_url, timeout=5) as database:
         cache = Cache(database, "ours")
 
         async def wait() -> None:
@@ -319,7 +319,7 @@ async def test_who_waits_for_a_row_does_not_take_the_server_for_dead(
 ) -> None:
     await cache.apply(change(A, "x.md", anew=True), expected=None)
     async with (
-        Database(database_url, timeout=1) as database,
+        Database(database_url, timeout=2) as database,
         cache.database.transaction() as large,
     ):
         await large.run(text("UPDATE sessions SET title = 'x'"))
@@ -381,7 +381,7 @@ async def test_a_cache_is_not_emptied_while_a_change_is_applied(cache: Cache) ->
 async def mortal(server: Postgres) -> AsyncIterator[Cache]:
     """A cache in a PostgreSQL that may be killed, emptied before each test."""
     await migrate(server.url)
-    async with Database(server.url, timeout=1) as database:
+    async with Database(server.url, timeout=3) as database:
         cache = Cache(database, "ours")
         async with database.transaction() as connection:
             for table in ("sessions", "directories", "head", "applied_commits"):

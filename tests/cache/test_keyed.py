@@ -161,7 +161,7 @@ async def test_the_record_of_another_repository_is_none(cache: Cache, database_u
 @pytest.fixture
 async def mortal(server: Postgres) -> AsyncIterator[Cache]:
     await migrate(server.url)
-    async with Database(server.url, timeout=0.5) as database:
+    async with Database(server.url, timeout=3) as database:
         yield Cache(database, "ours")
 
 

@@ -47,7 +47,7 @@ def by_oid(*contents: bytes) -> dict[str, bytes]:
 @pytest.fixture
 async def impatient(github: GitHub) -> AsyncIterator[Master]:
     """A master whose requests time out soon."""
-    async with Client(github.url, FixedToken(github.token), timeout=1.5) as client:
+    async with Client(github.url, FixedToken(github.token), timeout=3) as client:
         yield Master(client, github.hosting.name, github.hosting.branch)
 
 

@@ -230,7 +230,7 @@ async def test_documents_in_a_directory_that_was_forgotten_are_where_they_belong
 async def test_a_check_says_why_it_could_not_be_made(side: Side) -> None:
     await side.build()
     commit(side.repository, {DRILL: None})
-    async with Database(side.url, timeout=0.2) as database:
+    async with Database(side.url, timeout=2) as database:
         other = replace(side, cache=Cache(database, "ours"))
         async with side.cache.turn_to_reconcile():
             with pytest.raises(CacheMoved, match="Another sync is under way"):

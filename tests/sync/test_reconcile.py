@@ -365,7 +365,7 @@ async def test_who_gets_no_turn_in_time_does_nothing(side: Side) -> None:
     await side.build()
     before = head_of(side.repository)
     commit(side.repository, {DRILL: NEW})
-    async with Database(side.url, timeout=0.2) as database:
+    async with Database(side.url, timeout=2) as database:
         other = replace(side, cache=Cache(database, "ours"))
         async with side.cache.turn_to_reconcile() as turn:
             assert turn is not None
@@ -480,7 +480,7 @@ async def mortal_side(tmp_path: Path, github: GitHub) -> AsyncIterator[tuple[Sid
             Postgres(tmp_path / "postgres", settings=UNSAFE_BUT_QUICK)
         )
         await migrate(server.url)
-        database = await stack.enter_async_context(Database(server.url, timeout=1))
+        database = await stack.enter_async_context(Database(server.url, timeout=3))
         client = await stack.enter_async_context(
             Client(github.url, FixedToken(github.token), timeout=10)
         )
