@@ -277,7 +277,7 @@ def _plain(value: object) -> str:
 _encode = json.JSONEncoder(sort_keys=True, default=_plain).encode
 
 
-def among(column: Mapped[Any], values: Iterable[str]) -> ColumnElement[bool]:
+def among(column: Mapped[Any] | ColumnElement[Any], values: Iterable[str]) -> ColumnElement[bool]:
     """Whether the column has one of these values: one parameter, however many there are."""
     storable = [value for value in values if not UNSTORABLE.search(value)]
     return column == any_(literal(storable, ARRAY(Plain)))

@@ -343,14 +343,21 @@ class Snapshot(Questions):
             found |= {row["path"]: (row["revision"], row["mode"]) for row in rows}
         return found
 
-    async def directories(self) -> dict[str, str]:
-        """The tree oid of each directory that is known."""
-        rows = await self._connection.rows(select(col(DirectoryRow.path), col(DirectoryRow.tree)))
+    async def directories(self, parents: Iterable[str] | None = None) -> dict[str, str]:
+        """The tree oid of each directory that is known, or that lies directly in one of these."""
+        statement = select(col(DirectoryRow.path), col(DirectoryRow.tree))
+        if parents is not None:
+            parent = func.regexp_replace(col(DirectoryRow.path), "/?[^/]*$", "")
+            statement = statement.where(among(parent, parents), col(DirectoryRow.path) != "")
+        rows = await self._connection.rows(statement)
         return {row["path"]: row["tree"] for row in rows}
 
-    async def others(self) -> dict[str, bytes]:
-        """The entries of each directory that are no documents, as git writes them."""
-        rows = await self._connection.rows(select(col(DirectoryRow.path), col(DirectoryRow.others)))
+    async def others(self, directories: Iterable[str] | None = None) -> dict[str, bytes]:
+        """The entries of each directory, or of these, that are no documents, as git writes them."""
+        statement = select(col(DirectoryRow.path), col(DirectoryRow.others))
+        if directories is not None:
+            statement = statement.where(among(col(DirectoryRow.path), directories))
+        rows = await self._connection.rows(statement)
         return {row["path"]: row["others"] for row in rows}
 
     async def totals(self, *, documents: int | None = None) -> Totals:

@@ -16,7 +16,7 @@ from api.documents.model import (
     Unreadable,
 )
 from api.documents.oid import blob_oid
-from api.documents.paths import check_path
+from api.documents.paths import check_path, directories_above, folded, is_in_the_way, path_in
 from api.documents.plain_text import body_of, excerpt
 from api.documents.projects import project_key, project_keys
 from api.documents.reading import PARSER_VERSION, parse
@@ -41,9 +41,13 @@ __all__ = [
     "check_markdown",
     "check_path",
     "create",
+    "directories_above",
     "edit",
     "excerpt",
+    "folded",
+    "is_in_the_way",
     "parse",
+    "path_in",
     "project_key",
     "project_keys",
     "requested",

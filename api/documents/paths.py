@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 from api.documents.errors import InvalidPath
 
@@ -43,6 +45,36 @@ def check_directory(path: str) -> str:
     for segment in path.split("/"):
         _check_segment(segment)
     return path
+
+
+def directories_above(paths: Iterable[str]) -> set[str]:
+    """The directories above these paths, and the root, whose path is the empty string."""
+    above = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
+    return {"" if directory == "." else directory for directory in above}
+
+
+def path_in(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory else name
+
+
+def folded(name: str) -> str:
+    """The same for all names that some computer takes for one.
+
+    macOS and Windows know neither case nor the form of an accent, Windows no dots at the end.
+    """
+    decomposed = unicodedata.normalize("NFD", name)
+    return unicodedata.normalize("NFD", decomposed.casefold()).rstrip(". ")
+
+
+def is_in_the_way(path: str, other: str) -> bool:
+    """Whether not both can be on every computer: `other` is the same, or would be a directory.
+
+    A directory has a slash at its end.
+    """
+    for mine, theirs in zip(path.split("/"), other.split("/"), strict=False):
+        if mine != theirs:
+            return folded(mine) == folded(theirs)
+    return True
 
 
 def _check_characters(path: str) -> None:

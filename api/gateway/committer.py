@@ -226,6 +226,7 @@ class Committer:
                     return plan(
                         [w.write for w in pending],
                         ground.files,
+                        ground.names,
                         layout=self._gateway.layout,
                         max_bytes=self._max_bytes,
                     )

@@ -1,18 +1,19 @@
 """The ground that a commit is planned on: a head, and what lies at some paths there."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from api.cache.database import CacheUnavailable
 from api.cache.rows import WITH_BODIES
-from api.documents import blob_oid
+from api.documents import blob_oid, folded
 from api.documents.listing import Indexed
 from api.gateway.gateway import Gateway
-from api.gateway.planning import MAX_REQUEST_BYTES, File, Lacking
+from api.gateway.planning import MAX_REQUEST_BYTES, File, Lacking, Names
 from api.master.errors import HeadMoved
 from api.master.fetching import Wanted
 from api.master.master import Head
-from api.master.trees import TreeEntry
+from api.master.trees import TreeEntry, parse_entries
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class Ground:
     head: str
     read: Head | None = None
     files: dict[str, File | None] = field(default_factory=dict)
+    names: dict[str, Names] = field(default_factory=dict)
 
 
 async def cached_ground(
@@ -69,6 +71,8 @@ async def learn(gateway: Gateway, ground: Ground, lacking: Lacking) -> None:
         if more is None or more.head != ground.head:
             raise HeadMoved("The cache moved on before the commit.")
         ground.files |= more.files
+    if unlisted := lacking.directories - ground.names.keys():
+        ground.names |= await _names_in(gateway, ground, unlisted)
     missing = {
         path: file
         for path in lacking.contents
@@ -80,6 +84,59 @@ async def learn(gateway: Gateway, ground: Ground, lacking: Lacking) -> None:
     blobs = await gateway.master.blobs(Wanted(f.revision, f.size) for f in missing.values())
     for path, file in missing.items():
         ground.files[path] = replace(file, content=blobs[file.revision])
+
+
+async def _names_in(
+    gateway: Gateway, ground: Ground, directories: frozenset[str]
+) -> dict[str, Names]:
+    """What lies in directories: as the cache says, if it is at that commit, else the master.
+
+    Those above them must be among them. Raises as `learn`.
+    """
+    if (known := await _cached_names_in(gateway, ground, directories)) is not None:
+        return known
+    if ground.read is None:
+        raise HeadMoved("The cache moved on before the commit.")
+    listings = await gateway.master.listings_at(ground.read.tree, directories)
+    return {
+        directory: _by_fold(_names_of(listings.get(directory, ()))) for directory in directories
+    }
+
+
+async def _cached_names_in(
+    gateway: Gateway, ground: Ground, directories: frozenset[str]
+) -> dict[str, Names] | None:
+    try:
+        async with gateway.cache.snapshot() as snapshot:
+            if snapshot.head is None or snapshot.head.commit != ground.head:
+                return None
+            documents = await snapshot.files(directories)
+            below = await snapshot.directories(directories)
+            others = await snapshot.others(directories)
+    except CacheUnavailable:
+        return None
+    names = {
+        directory: _names_of(parse_entries(others.get(directory, b""))) for directory in directories
+    }
+    for path in [*documents, *(f"{path}/" for path in below)]:
+        directory = path.removesuffix("/").rpartition("/")[0]
+        names[directory].append(path.removeprefix(f"{directory}/" if directory else ""))
+    return {directory: _by_fold(found) for directory, found in names.items()}
+
+
+def _names_of(entries: Iterable[TreeEntry]) -> list[str]:
+    return [
+        f"{entry.name}/" if entry.is_directory else entry.name
+        for entry in entries
+        if entry.name is not None
+    ]
+
+
+def _by_fold(names: Iterable[str]) -> Names:
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        found[folded(name.removesuffix("/"))].append(name)
+    return dict(found)
 
 
 def _of_row(row: Indexed | None) -> File | None:

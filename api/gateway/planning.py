@@ -16,8 +16,12 @@ from api.documents import (
     Unreadable,
     blob_oid,
     check_markdown,
+    directories_above,
     edit,
+    folded,
+    is_in_the_way,
     parse,
+    path_in,
     rewrite,
 )
 from api.gateway.changes import Delete, Rename, Update
@@ -43,6 +47,9 @@ class File:
 
 
 Files: TypeAlias = Mapping[str, File | None]
+# What lies directly in a directory, whatever it is, by its folded name. Directories have a slash at
+# their ends.
+Names: TypeAlias = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,10 +144,16 @@ class Plan:
 class Lacking(Exception):
     """Something has to be known before a plan can be made."""
 
-    def __init__(self, paths: Iterable[str] = (), contents: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        paths: Iterable[str] = (),
+        contents: Iterable[str] = (),
+        directories: Iterable[str] = (),
+    ) -> None:
         super().__init__("not known yet")
         self.paths = frozenset(paths)  # what lies there
         self.contents = frozenset(contents)  # which bytes lie there
+        self.directories = frozenset(directories)  # what lies directly in them
 
 
 @dataclass(slots=True)
@@ -148,6 +161,7 @@ class _Fold:
     """The state between two writes."""
 
     base: Files
+    names: Mapping[str, Names]
     layout: Layout
     max_bytes: int
     changed: dict[str, File | None] = field(default_factory=dict)
@@ -162,6 +176,36 @@ class _Fold:
             raise Lacking(paths=[path])
         return self.base[path]
 
+    def obstacle(self, path: str) -> str | None:
+        """What keeps a document from a path where there is none. Raises Lacking if not known."""
+        return self.added_in_the_way(path) or next(
+            (
+                other
+                for other in self._named_alike(path)
+                if not self._is_gone(other) and is_in_the_way(path, other)
+            ),
+            None,
+        )
+
+    def added_in_the_way(self, path: str) -> str | None:
+        added = (other for other, file in self.changed.items() if file and other != path)
+        return next((other for other in added if is_in_the_way(path, other)), None)
+
+    def lacking_around(self, paths: Iterable[str]) -> set[str]:
+        """The directories of which it would have to be known what lies in them."""
+        return directories_above(paths) - self.names.keys()
+
+    def _named_alike(self, path: str) -> Iterator[str]:
+        if lacking := self.lacking_around([path]):
+            raise Lacking(directories=lacking)
+        for directory in directories_above([path]):
+            name = path.removeprefix(f"{directory}/" if directory else "").partition("/")[0]
+            for other in self.names[directory].get(folded(name), ()):
+                yield path_in(directory, other)
+
+    def _is_gone(self, path: str) -> bool:
+        return path in self.changed and self.changed[path] is None
+
     def branched(self) -> "_Fold":
         return replace(self, changed=dict(self.changed))
 
@@ -170,12 +214,20 @@ class _Fold:
         return len(self.changed), sum(len(f.content or b"") for f in self.changed.values() if f)
 
 
-def plan(writes: Sequence[Write], files: Files, *, layout: Layout, max_bytes: int) -> Plan:
+def plan(
+    writes: Sequence[Write],
+    files: Files,
+    names: Mapping[str, Names],
+    *,
+    layout: Layout,
+    max_bytes: int,
+) -> Plan:
     """Fold writes into one commit. `files`: what lies at the master at the paths in question.
 
-    Raises Lacking, for all writes together, when that is not enough to tell.
+    `names`: by directory, what lies around them. Raises Lacking, for all writes together, when
+    that is not enough to tell.
     """
-    fold = _Fold(files, layout, max_bytes)
+    fold = _Fold(files, names, layout, max_bytes)
     made: dict[str, Sequence[str | None]] = {}
     unchanged: dict[str, Sequence[str | None]] = {}
     refused: dict[str, GatewayError] = {}
@@ -218,6 +270,7 @@ def plan(writes: Sequence[Write], files: Files, *, layout: Layout, max_bytes: in
         raise Lacking(
             frozenset().union(*(error.paths for error in lacking)),
             frozenset().union(*(error.contents for error in lacking)),
+            frozenset().union(*(error.directories for error in lacking)),
         )
     old, new = fold.base, fold.changed
     return Plan(
@@ -241,6 +294,7 @@ def _must_wait(write: Write, fold: _Fold, waiting: set[str]) -> bool:
         paths & waiting
         or paths & fold.closed
         or write.sole & fold.changed.keys()
+        or any(fold.added_in_the_way(path) for path in write.sole)
         or (write.key and write.key.key in fold.keys)
     )
 
@@ -297,8 +351,8 @@ def _add(step: Addition, fold: _Fold) -> str:
     path = step.path
     if step.chosen:
         path = _free(path, fold)
-    elif found := fold.at(path):
-        raise _taken(path, found, fold)
+    else:
+        _check_free(path, fold)
     fold.changed[path] = File(blob_oid(step.content), len(step.content), step.content)
     return path
 
@@ -311,9 +365,16 @@ def _free(path: str, fold: _Fold) -> str:
         if name in fold.closed:
             continue
         if name not in fold.changed and name not in fold.base:
-            raise Lacking(paths=[name, *(next(names) for _ in range(_CANDIDATES) if looked_at)])
+            raise Lacking(
+                paths=[name, *(next(names) for _ in range(_CANDIDATES) if looked_at)],
+                directories=fold.lacking_around([name]),
+            )
         if fold.at(name) is None:
-            return name
+            other = fold.obstacle(name)
+            if other is None:
+                return name
+            if is_in_the_way(f"{PurePosixPath(name).parent}/", other):  # and so of all neighbours
+                raise _beside(name, other)
         looked_at.append(name)
     raise AssertionError("there is no end to numbers")
 
@@ -357,9 +418,8 @@ def _rename(step: Rename, fold: _Fold, before: Files) -> str:
     content = _content(step.path, found)
     if step.to == step.path:
         return step.path
-    if taken := fold.at(step.to):
-        raise _taken(step.to, taken, fold)
-    fold.changed[step.path] = None
+    fold.changed[step.path] = None  # it may be renamed to another spelling of its name
+    _check_free(step.to, fold)
     fold.changed[step.to] = File(found.revision, found.size, content)
     return step.to
 
@@ -390,20 +450,34 @@ def _existing(step: Update | Delete | Rename, fold: _Fold, before: Files) -> Fil
     return found
 
 
-def _taken(path: str, found: File, fold: _Fold) -> Conflict:
+def _check_free(path: str, fold: _Fold) -> None:
+    """Raises Conflict if no document can be laid there."""
+    found = fold.at(path)
+    if found is None and (other := fold.obstacle(path)) is not None:
+        raise _beside(path, other)
+    if found is None:
+        return
     if not found.is_document:
-        return Conflict(
+        raise Conflict(
             f"There is something at {path} that is no document. Choose another path. Nothing was "
             "saved.",
             path=path,
         )
     title = _title(path, found, fold)
-    return Conflict(
+    raise Conflict(
         f"There is a document at {path} already ({title}). Choose another path, or update that "
         "one. Nothing was saved.",
         path=path,
         currentRevision=found.revision,
         currentTitle=title,
+    )
+
+
+def _beside(path: str, other: str) -> Conflict:
+    return Conflict(
+        f"{path} cannot be saved beside {other}: some computers take them for the same, or would "
+        "need a directory where there is none. Choose another path. Nothing was saved.",
+        path=path,
     )
 
 

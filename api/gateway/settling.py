@@ -5,11 +5,11 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import PurePosixPath
 
 from api.cache.changing import UNKNOWN, IndexChange
 from api.cache.database import CacheUnavailable
 from api.cache.snapshot import CachedHead
+from api.documents import directories_above
 from api.documents.listing import Indexed
 from api.gateway.changes import CacheOutcome, Delete, Rename, Written
 from api.gateway.gateway import Gateway
@@ -126,23 +126,13 @@ async def repeated(gateway: Gateway, write: Write, found: Landed, *, is_cached: 
 
 def directories_of(draft: Plan) -> list[str]:
     """The directories above what changed, without the root."""
-    return _above([*draft.additions, *draft.deletions])
-
-
-def _above(paths: Iterable[str]) -> list[str]:
-    above = {
-        str(parent): None
-        for path in paths
-        for parent in PurePosixPath(path).parents
-        if str(parent) != "."
-    }
-    return list(above)
+    return sorted(directories_above([*draft.additions, *draft.deletions]) - {""})
 
 
 def _trees(draft: Plan, done: Commit) -> dict[str, str | None]:
     """The trees of the directories above what changed, None where they are gone."""
     directories = directories_of(draft)
-    filled = _above(draft.additions)
+    filled = directories_above(draft.additions)
     is_told = any(path in done.oids for path in directories)  # not if the answer was lost
     return {
         path: done.oids.get(path, None if is_told and path not in filled else UNKNOWN)

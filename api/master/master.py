@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 from cachetools import LRUCache, TTLCache
 from graphql import DocumentNode
 
-from api.documents import Json, blob_oid
+from api.documents import Json, blob_oid, directories_above, path_in
 from api.master import operations
 from api.master.answers import Answer, read_failure
 from api.master.errors import Corrupt, Missing, TooMuchAsked, Unreachable
@@ -240,19 +240,34 @@ class Master:
 
     async def entries_at(self, tree: str, paths: Iterable[str]) -> dict[str, TreeEntry | None]:
         """What lies at each path below a root tree: a request for each level, where not known."""
-        found: dict[str, TreeEntry | None] = dict.fromkeys(paths)
-        level, depth = dict.fromkeys(found, tree), 0  # the tree where the rest of a path begins
+        asked = list(paths)
+        listings = await self.listings_at(tree, directories_above(asked))
+        found: dict[str, TreeEntry | None] = {}
+        for path in asked:
+            directory, _, name = path.rpartition("/")
+            found[path] = next((e for e in listings.get(directory, ()) if e.name == name), None)
+        return found
+
+    async def listings_at(
+        self, tree: str, directories: Iterable[str]
+    ) -> dict[str, list[TreeEntry]]:
+        """The entries of the root and of those directories below it that are there.
+
+        Those above them must be among them. A request for each level, where not known.
+        """
+        wanted = set(directories)
+        found: dict[str, list[TreeEntry]] = {}
+        level = {"": tree}
         while level:
             listings = await self.trees(level.values())
-            below: dict[str, str] = {}
-            for path, oid in level.items():
-                names = path.split("/")
-                entry = next((e for e in listings[oid] if e.name == names[depth]), None)
-                if depth == len(names) - 1:
-                    found[path] = entry
-                elif entry and entry.is_directory:
-                    below[path] = entry.oid
-            level, depth = below, depth + 1
+            found |= {directory: listings[oid] for directory, oid in level.items()}
+            level = {
+                path: entry.oid
+                for directory in level
+                for entry in found[directory]
+                if entry.is_directory and entry.name is not None
+                if (path := path_in(directory, entry.name)) in wanted
+            }
         return found
 
     # Requests

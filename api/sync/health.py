@@ -7,16 +7,15 @@ to the root's, which the master names in one request. Only directories that diff
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 
 from api.cache.changing import UNKNOWN
 from api.cache.rows import Stored
 from api.cache.snapshot import Snapshot
 from api.cache.tables import HealthCheckRow
-from api.documents import Collection
+from api.documents import Collection, directories_above
 from api.master.master import Head
 from api.sync.content import steps
 from api.sync.drift import Drift, judge_alone, nines
@@ -203,7 +202,7 @@ async def _compare(reconciler: Reconciler, head: Head, look: _Look) -> _Mend:
     # A second of work for 100,000 documents, during which others shall be answered.
     files = [*look.files.values(), *look.twice]
     trees = await asyncio.to_thread(trees_of, files, look.others)
-    doubtful = _above(look.drift)
+    doubtful = directories_above(look.drift)
     known = {path: UNKNOWN if path in doubtful else tree for path, tree in trees.items()}
     walked = await walk(reconciler.master, head, reconciler.layout, known)
     proven = 0
@@ -250,12 +249,6 @@ async def _repair(reconciler: Reconciler, head: Head, look: _Look, mend: _Mend) 
     # A time that was damaged makes a body stay longer or shorter than it should, and no more.
     ages = {path: min(at, head.committed_at) for path, at in look.ages.items()}
     return await reconciler.repair(head, mend.damaged, mend.directories, mend.others, ages)
-
-
-def _above(paths: Iterable[str]) -> set[str]:
-    """The directories above these paths, and the root."""
-    above = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
-    return {"" if directory == "." else directory for directory in above}
 
 
 def _row(report: HealthReport) -> HealthCheckRow:

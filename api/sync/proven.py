@@ -9,10 +9,9 @@ root's tree, without reading a row, for as long as nobody touches one.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 from typing import TypeAlias, TypeVar
 from uuid import UUID
 
@@ -22,7 +21,7 @@ from api.cache.changing import UNKNOWN
 from api.cache.database import CacheUnavailable
 from api.cache.rows import Entry
 from api.cache.snapshot import CacheMoved, Snapshot, Touches, Untouched, touches_now
-from api.documents import Collection
+from api.documents import Collection, directories_above
 from api.master.master import Head
 from api.sync.proof import entry_in_tree, trees_above
 from api.sync.reconcile import Reconciler
@@ -99,7 +98,7 @@ class _State:
     def known(self) -> Mapping[str, str]:
         """The trees, but for those with rows that are amiss in or below them."""
         doubtful = self.amiss.keys() | {path for paths in self.amiss.values() for path in paths}
-        doubtful = doubtful | _above(doubtful)
+        doubtful = doubtful | directories_above(doubtful)
         return {path: UNKNOWN if path in doubtful else tree for path, tree in self.trees.items()}
 
 
@@ -208,7 +207,7 @@ class ProvenIndex:
         doubted = _changed(before.stamps, stamps)
         rows = await self._rows(snapshot, None if is_new else doubted)
         moved = doubted | _changed(before.others, others)
-        moved |= _above(moved)
+        moved |= directories_above(moved)
         amiss = {p: paths for p, paths in before.amiss.items() if p not in doubted} | rows.amiss
         await _add(snapshot, rows.entries, (before.filled & moved) - doubted, amiss)
         state = _State(
@@ -300,9 +299,3 @@ async def _add(
 
 def _changed(before: Mapping[str, object], after: Mapping[str, object]) -> set[str]:
     return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
-
-
-def _above(paths: Iterable[str]) -> set[str]:
-    """The directories above these paths, and the root."""
-    above = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
-    return {"" if directory == "." else directory for directory in above}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from api.cache.rows import Stored
-from api.documents import Layout
+from api.documents import Layout, path_in
 from api.master.master import Head, Master
 from api.master.trees import REGULAR, TreeEntry, write_entries
 
@@ -78,7 +78,7 @@ def _path_of(directory: str, entry: TreeEntry) -> str | None:
     """Where an entry lies, or None if that has no path in our answers."""
     if entry.name is None:
         return None
-    path = f"{directory}/{entry.name}" if directory else entry.name
+    path = path_in(directory, entry.name)
     return path if len(path.encode()) <= _MAX_PATH else None
 
 

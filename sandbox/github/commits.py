@@ -100,7 +100,7 @@ async def create_commit_on_branch(call: Call, input: Input) -> CommitPayload:  #
     changes = input.get("file_changes") or {}
     additions, deletions = changes.get("additions") or (), changes.get("deletions") or ()
     _check_paths(additions, deletions, call)
-    _check_protection(call)
+    _check_protection(call, additions)
     base = repository.commit(expected).tree
     _check_deletions(repository, base, expected, deletions, call)
     edits = await _write_blobs(repository, additions, deletions)
@@ -169,12 +169,14 @@ def check_may_write(call: Call) -> None:
         raise catalogue.ARCHIVED.error()
 
 
-def _check_protection(call: Call) -> None:
+def _check_protection(call: Call, additions: Sequence[Addition]) -> None:
     if fault := call.draw.take("branch_protection"):
         error = catalogue.BRANCH_PROTECTION.error()
         error.message = fault.message or error.message
         raise error
-    if fault := call.draw.take("ruleset"):
+    fault = call.draw.take("ruleset")
+    words = (fault.containing or "").encode() if fault else b""
+    if fault and (not words or any(words in addition["contents"] for addition in additions)):
         rule = fault.message or "Changes must be made through a pull request."
         raise catalogue.RULESET.error(rule=rule)
 

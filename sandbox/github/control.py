@@ -36,6 +36,7 @@ its fields, all but `kind` optional, are those of `sandbox.github.faults.Fault`:
     retry_after     secondary_rate_limit: seconds, or null for no header
     type            rate_limit: RATE_LIMIT or RATE_LIMITED; graphql_error: the error's type
     message         forbidden, branch_protection, ruleset, graphql_error: the words
+    containing      ruleset: only commits that add a file with these words
     head            lagging_head: the commit the replica is stuck at (default: the head now)
     mode            corrupted_blob: truncated or corrupted
     name            repository_renamed: the new owner/name

@@ -120,6 +120,8 @@ class Fault(BaseModel):
     """rate_limit: RATE_LIMIT or RATE_LIMITED. graphql_error: the error's type."""
     message: str | None = None
     """forbidden, branch_protection, ruleset (the rule), graphql_error: words to use instead."""
+    containing: str | None = None
+    """ruleset: only commits that add a file with these words, as a rule about secrets does."""
     head: str | None = None
     """lagging_head: the commit that the lagging replica still sees as the head."""
     mode: Literal["truncated", "corrupted"] = "corrupted"

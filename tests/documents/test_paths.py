@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.documents import InvalidPath, check_path
+from api.documents import InvalidPath, check_path, folded, is_in_the_way
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,33 @@ def test_any_text_is_a_safe_path_or_refused(text: str) -> None:
     assert check_path(path) == path
     assert not path.startswith("/")
     assert not {"", ".", "..", ".git"} & set(path.split("/"))
+
+
+NAMES = st.text("aAbßй", min_size=1, max_size=3)
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
+
+
+@given(st.text())
+def test_a_folded_name_is_folded_once_and_for_all(name: str) -> None:
+    assert folded(folded(name)) == folded(name) == folded(name + ". ")
+
+
+@given(PATHS, PATHS)
+def test_being_in_the_way_is_mutual(path: str, other: str) -> None:
+    assert is_in_the_way(path, other) == is_in_the_way(other, path)
+
+
+@given(PATHS, PATHS)
+def test_two_that_a_blind_file_system_can_hold_are_not_in_each_others_way(
+    path: str, other: str
+) -> None:
+    """Told by a model of such a file system: each folded name has one spelling, and one kind."""
+    spelt: dict[tuple[str, ...], tuple[str, bool]] = {}
+    clash = path == other
+    for each in {path, other}:
+        names = each.split("/")
+        for depth, name in enumerate(names):
+            place = tuple(folded(n) for n in names[: depth + 1])
+            kind = (name, depth == len(names) - 1)
+            clash = clash or spelt.setdefault(place, kind) != kind
+    assert is_in_the_way(path, other) == clash

@@ -1,15 +1,15 @@
 """What goes into one commit: each write as if it were alone and in its turn, or not at all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.documents import Collection, FieldValue, Layout, blob_oid
+from api.documents import Collection, FieldValue, Layout, blob_oid, directories_above, folded
 from api.gateway.changes import Delete, Rename, Update
-from api.gateway.errors import BadInput, Conflict, LimitExceeded, NotFound
+from api.gateway.errors import BadInput, Conflict, GatewayError, LimitExceeded, NotFound
 from api.gateway.planning import (
     MAX_BYTES,
     MAX_FILES,
@@ -19,6 +19,7 @@ from api.gateway.planning import (
     File,
     Files,
     Lacking,
+    Names,
     Plan,
     Step,
     Write,
@@ -53,7 +54,20 @@ def file(text: str | bytes) -> File:
 
 
 def planned(writes: list[Write], files: Files, *, max_bytes: int = 100_000) -> Plan:
-    return plan(writes, files, layout=LAYOUT, max_bytes=max_bytes)
+    return plan(writes, files, names_around(files), layout=LAYOUT, max_bytes=max_bytes)
+
+
+def names_around(files: Files, *others: str) -> dict[str, Names]:
+    """What lies in each directory. `others`: what else there is, directories with a slash."""
+    there = {path for path, found in files.items() if found} | set(others)
+    there |= {f"{d}/" for d in directories_above(there) if d}
+    names: dict[str, Names] = {d: {} for d in {"s", *directories_above(files)}}
+    for path in there:
+        directory, _, name = path.removesuffix("/").rpartition("/")
+        spelt = path.removeprefix(f"{directory}/" if directory else "")
+        alike = names[directory].get(folded(name), ())
+        names[directory] = {**names[directory], folded(name): [*alike, spelt]}
+    return names
 
 
 def saved(files: Files, draft: Plan) -> dict[str, bytes]:
@@ -372,9 +386,99 @@ def test_free_names_are_looked_for_many_at_once() -> None:
     assert len(lacking.value.paths) > 10
 
 
+# What some computers cannot tell apart
+
+
+BESIDE = [
+    ("s/Note.md", "s/note.md"),
+    ("s/ПЛАН.md", "s/План.md"),
+    ("s/Straße.md", "s/STRASSE.MD"),
+    ("s/й.md", "s/и\u0306.md"),
+    ("s/a.md", "s/a.md/"),
+    ("s/a.md", "s/a.md"),
+]
+ABOVE = [
+    ("s/Ordner/a.md", "s/ordner/"),
+    ("s/Ordner/a.md", "s/ordner./"),
+    ("S/a.md", "s/"),
+    ("s/a.md/b.md", "s/a.md"),
+    ("s/link/b.md", "s/link"),
+]
+
+
+def beside(step: Addition, other: str) -> tuple[Sequence[str | None], GatewayError | None]:
+    free = f"{step.path.removesuffix('.md')}-2.md"
+    asked = write(step)
+    files = {step.path: None, free: None}
+    draft = plan([asked], files, names_around(files, other), layout=LAYOUT, max_bytes=9)
+    return draft.made.get(asked.id, []), draft.refused.get(asked.id)
+
+
+@pytest.mark.parametrize(("path", "other"), BESIDE + ABOVE)
+def test_nothing_is_laid_beside_or_upon_what_some_computer_takes_for_it(
+    path: str, other: str
+) -> None:
+    _, refused = beside(add(path), other)
+
+    assert isinstance(refused, Conflict)
+    assert str(refused).startswith(f"{path} cannot be saved beside {other}: ")
+
+
+@pytest.mark.parametrize(("path", "other"), BESIDE)
+def test_a_chosen_path_makes_way_for_it(path: str, other: str) -> None:
+    assert beside(add(path, chosen=True), other)[0] == [f"{path.removesuffix('.md')}-2.md"]
+
+
+@pytest.mark.parametrize(("path", "other"), ABOVE)
+def test_a_chosen_path_has_no_way_to_make_for_a_directory(path: str, other: str) -> None:
+    assert isinstance(beside(add(path, chosen=True), other)[1], Conflict)
+
+
+@pytest.mark.parametrize("other", ["s/", "s/b.md", "s/a", "s/aa.md", "a.md", "s/a.md.md", "t"])
+def test_what_lies_elsewhere_is_in_nobodys_way(other: str) -> None:
+    draft = plan(
+        [write(add(A))], {A: None}, names_around({A: None}, other), layout=LAYOUT, max_bytes=9
+    )
+
+    assert draft.additions == {A: b"new\n"}
+
+
+def test_a_document_can_be_renamed_to_another_spelling_of_its_name() -> None:
+    files = {A: file("x"), "s/A.md": None}
+
+    draft = planned([write(Rename(path=A, to="s/A.md"))], files)
+
+    assert (set(draft.additions), draft.deletions) == ({"s/A.md"}, [A])
+
+
+def test_one_write_cannot_add_two_documents_that_some_computer_takes_for_one() -> None:
+    both = write(add("s/x.md"), add("s/X.md"))
+
+    draft = planned([both], {"s/x.md": None, "s/X.md": None})
+
+    assert "s/X.md cannot be saved beside s/x.md" in str(draft.refused[both.id])
+    assert draft.refused[both.id].details["operation"] == 1
+
+
+def test_of_two_writes_the_second_waits_until_it_is_known_what_became_of_the_first() -> None:
+    first, second = write(add("s/x.md")), write(add("s/X.md"))
+
+    draft = planned([first, second], {"s/x.md": None, "s/X.md": None})
+
+    assert (list(draft.made), draft.later) == ([first.id], [second])
+
+
+def test_what_lies_around_is_asked_for_together_with_what_lies_there() -> None:
+    with pytest.raises(Lacking) as lacking:
+        plan([write(add(A, chosen=True))], {}, {"": {}}, layout=LAYOUT, max_bytes=9)
+
+    assert lacking.value.paths == {A}
+    assert lacking.value.directories == {"s"}
+
+
 # Everything together
 
-PATHS = [A, B, C, "s/d.md"]
+PATHS = [A, B, C, "s/d.md", "s/A.md", "s/Free.md", "s/a.md/e.md"]
 PATH = st.sampled_from(PATHS)
 TEXT = st.sampled_from(["one", "two", "три"])
 

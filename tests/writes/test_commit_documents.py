@@ -102,7 +102,7 @@ async def test_git_follows_a_renamed_document_to_its_beginning(system: System) -
         ({"rename": {"id": DRILL, "path": "autosaves/../x.md"}}, "BAD_INPUT"),
         ({"rename": {"id": DRILL, "path": ".github/workflows/x.md"}}, "BAD_INPUT"),
         ({"rename": {"id": DRILL, "path": "autosaves/x.txt"}}, "BAD_INPUT"),
-        ({"rename": {"id": DRILL, "path": f"{SYNC_RU}/x.md"}}, "BAD_INPUT"),
+        ({"rename": {"id": DRILL, "path": f"{SYNC_RU}/x.md"}}, "CONFLICT"),
     ],
 )
 async def test_one_bad_operation_is_named_and_keeps_all_the_others_from_being_saved(
@@ -116,8 +116,7 @@ async def test_one_bad_operation_is_named_and_keeps_all_the_others_from_being_sa
 
     assert answer.code == code
     assert "Nothing was saved" in answer.errors[0]["message"]
-    if operation != {"rename": {"id": DRILL, "path": f"{SYNC_RU}/x.md"}}:  # GitHub names no path
-        assert answer.errors[0]["extensions"]["operation"] == 1
+    assert answer.errors[0]["extensions"]["operation"] == 1
     assert (system.github.head, await cached_head(system)) == (head, head)
 
 

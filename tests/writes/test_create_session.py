@@ -221,7 +221,6 @@ BOMB = "---\na: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n---\ntext\n"
         (GOOD | {"path": "autosaves/" + "x" * 300 + ".md"}, "bytes"),
         (GOOD | {"project": "autosaves/projects/nowhere.md"}, "no project"),
         (GOOD | {"project": "not a path"}, "no project"),
-        (GOOD | {"path": "autosaves/2026/11/autosave_2026-11-17_outage-drill.md/x.md"}, "way"),
     ],
 )
 async def test_bad_input_is_refused_in_words_and_nothing_is_saved(

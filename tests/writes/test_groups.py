@@ -141,16 +141,22 @@ async def test_the_message_of_a_group_reads_well_and_each_write_has_its_trailer(
         (("updateSession", {"id": DRILL, "expectedRevision": NO_OID}), "CONFLICT"),
         (("createProject", {"name": "Reading room", "markdown": "x"}), "CONFLICT"),
         (("createSession", {"title": "", "markdown": "x"}), "BAD_INPUT"),
+        (("createSession", {"title": "T", "markdown": "x", "path": f"{DRILL}/x.md"}), "CONFLICT"),
         # Only GitHub finds out about this one, and refuses the whole commit.
-        (
-            ("createSession", {"title": "T", "markdown": "x", "path": f"{DRILL}/x.md"}),
-            "BAD_INPUT",
-        ),
+        (("createSession", {"title": "T", "markdown": "against the rules"}), "BAD_INPUT"),
     ],
 )
 async def test_a_bad_write_does_not_fail_its_neighbours(
     system: System, bad: tuple[str, dict[str, object]], code: str
 ) -> None:
+    system.github.faults.add(
+        Fault(
+            kind="ruleset",
+            message="Secret detected in content",
+            containing="against the rules",
+            count=None,
+        )
+    )
     answers = await in_one_group(
         system,
         ("updateProject", {"id": ROOM, "status": "good"}),

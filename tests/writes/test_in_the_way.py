@@ -1,0 +1,164 @@
+"""What lies beside a new document, on its way, or at its place without being a document."""
+
+import asyncio
+
+import pytest
+
+from tests.sync.oracle import SUBMODULE, SYMLINK, assert_equals_master
+from tests.sync.oracle import commit as push
+from tests.system import Answer, System
+from tests.writes.asking import (
+    DRILL,
+    ROOM,
+    attempt,
+    cached_head,
+    commit_documents,
+    paths_at_master,
+)
+
+LINK = (SYMLINK, b"../.github")
+MODULE = (SUBMODULE, b"1" * 40)
+TITLED = "autosaves/2026/11/autosave_2026-11-28_note"
+HOW = pytest.mark.parametrize("is_synced", [True, False], ids=["by the cache", "by the master"])
+
+
+async def create(system: System, path: str) -> Answer:
+    return await attempt(system, "createSession", title="T", markdown="x", path=path)
+
+
+@HOW
+@pytest.mark.parametrize(
+    ("path", "other", "content"),
+    [
+        ("autosaves/Note.md", "autosaves/note.md", b"x"),
+        ("autosaves/ЗАМЕТКА.md", "autosaves/заметка.md", b"x"),
+        ("autosaves/й.md", "autosaves/и\u0306.md", b"x"),
+        ("autosaves/note.md", "autosaves/note.MD", b"x"),
+        ("autosaves/Deep/new.md", "autosaves/deep/picture.png", b"x"),
+        ("autosaves/Deep/new.md", "autosaves/deep", MODULE),
+        ("autosaves/2026/11.md/new.md", "autosaves/2026/11.md", b"x"),
+        ("autosaves/x.md", "autosaves/x.md/y.png", b"x"),
+        ("autosaves/link/new.md", "autosaves/link", LINK),
+        ("autosaves/module/new.md", "autosaves/module", MODULE),
+        ("autosaves/link.md", "autosaves/link.md", LINK),
+        ("autosaves/module.md", "autosaves/module.md", MODULE),
+    ],
+)
+async def test_nothing_is_created_or_moved_upon_or_beside_it(
+    system: System, is_synced: bool, path: str, other: str, content: bytes | tuple[str, bytes]
+) -> None:
+    head = push(system.github.path, {other: content})
+    if is_synced:
+        await system.sync()
+    before = system.requests
+
+    created = await create(system, path)
+    cost = system.requests - before
+    moved = await commit_documents(system, {"rename": {"id": DRILL, "path": path}})
+
+    for answer in (created, moved):
+        assert answer.code == "CONFLICT"
+        assert answer.errors[0]["extensions"]["path"] == path
+        assert "Nothing was saved" in answer.errors[0]["message"]
+    assert system.github.head == head
+    if is_synced:
+        assert cost == 1  # what lies around is in the cache
+
+
+@HOW
+@pytest.mark.parametrize("content", [b"x", LINK, MODULE])
+@pytest.mark.parametrize("name", [f"{TITLED}.md", f"{TITLED.upper()}.md"])
+async def test_a_path_that_the_gateway_chooses_makes_way(
+    system: System, is_synced: bool, name: str, content: bytes | tuple[str, bytes]
+) -> None:
+    taken = f"{TITLED.rpartition('/')[0]}/{name.rpartition('/')[2]}"
+    head = push(system.github.path, {taken: content})
+    if is_synced:
+        await system.sync()
+    before = system.requests
+
+    answer = await attempt(
+        system, "createSession", title="Note", markdown="x", occurredAt="2026-11-28T10:00:00Z"
+    )
+
+    assert answer.errors == []
+    assert answer.data["createSession"]["session"]["id"] == f"{TITLED}-2.md"
+    assert {taken, f"{TITLED}-2.md"} <= paths_at_master(system)
+    if is_synced:
+        assert system.requests - before == 1
+    assert system.github.head not in {head, None}
+    await system.sync()
+    await assert_equals_master(
+        system.parts.gateway.cache, system.github.path, system.parts.gateway.layout
+    )
+
+
+@HOW
+async def test_a_directory_that_is_none_keeps_out_what_the_gateway_would_choose(
+    system: System, is_synced: bool
+) -> None:
+    """There is an end to looking for a free name."""
+    head = push(system.github.path, {"autosaves/2031": LINK})
+    if is_synced:
+        await system.sync()
+
+    answer = await attempt(
+        system, "createSession", title="Note", markdown="x", occurredAt="2031-01-01T10:00:00Z"
+    )
+
+    assert answer.code == "CONFLICT"
+    assert "beside autosaves/2031:" in answer.errors[0]["message"]
+    assert system.github.head == head
+
+
+async def test_a_document_that_has_a_double_can_still_be_changed_and_removed(
+    system: System,
+) -> None:
+    """It was there before us, and who looks after it must be able to."""
+    double = ROOM.replace("reading-room", "Reading-Room")
+    push(system.github.path, {double: b"# Double\n"})
+    await system.sync()
+
+    changed = await attempt(system, "updateProject", id=ROOM, status="resting")
+    removed = await attempt(system, "deleteProject", id=double)
+
+    assert changed.errors == removed.errors == []
+    assert ROOM in paths_at_master(system)
+    assert double not in paths_at_master(system)
+
+
+async def test_another_spelling_of_its_own_name_is_in_nobodys_way(system: System) -> None:
+    louder = DRILL.replace("outage", "OUTAGE")
+
+    answer = await commit_documents(system, {"rename": {"id": DRILL, "path": louder}})
+
+    assert answer.errors == []
+    assert louder in paths_at_master(system)
+    assert DRILL not in paths_at_master(system)
+    assert await cached_head(system) == system.github.head
+
+
+async def test_of_two_at_once_the_second_is_refused_for_what_was_really_saved(
+    system: System,
+) -> None:
+    answers = await asyncio.gather(
+        create(system, "autosaves/note.md"), create(system, "autosaves/Note.md")
+    )
+
+    assert sorted(answer.code or "" for answer in answers) == ["", "CONFLICT"]
+    saved = {"autosaves/note.md", "autosaves/Note.md"} & paths_at_master(system)
+    assert len(saved) == 1
+
+
+async def test_two_in_one_mutation_are_refused_together(system: System) -> None:
+    head = system.github.head
+
+    answer = await commit_documents(
+        system,
+        {"createSession": {"title": "T", "markdown": "x", "path": "autosaves/note.md"}},
+        {"createSession": {"title": "T", "markdown": "x", "path": "autosaves/Note.md"}},
+    )
+
+    assert answer.code == "CONFLICT"
+    assert answer.errors[0]["extensions"]["operation"] == 1
+    assert system.github.head == head
