@@ -41,6 +41,7 @@ def environment_of(github: GitHub, database_url: str) -> dict[str, str]:
         "GITHUB_TOKEN": github.token,
         "GITHUB_REPOSITORY": github.hosting.name,
         "GITHUB_API_URL": github.url,
+        "DATABASE_TIMEOUT_SECONDS": "20",  # so that no busy machine is taken for a dead one
     }
 
 

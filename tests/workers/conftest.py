@@ -48,6 +48,7 @@ def settings_of(github: GitHub, database_url: str, **more: str) -> Settings:
             "GITHUB_TOKEN": github.token,
             "GITHUB_REPOSITORY": github.hosting.name,
             "GITHUB_API_URL": github.url,
+            "DATABASE_TIMEOUT_SECONDS": "10",  # so that no busy machine is taken for a dead one
             **more,
         }
     )
@@ -56,7 +57,7 @@ def settings_of(github: GitHub, database_url: str, **more: str) -> Settings:
 @pytest.fixture
 async def parts(github: GitHub, database_url: str, redis: Redis) -> AsyncIterator[Parts]:
     """Those of a worker that does not run: tests run its jobs."""
-    settings = settings_of(github, database_url, REDIS_URL=redis.url, DATABASE_TIMEOUT_SECONDS="20")
+    settings = settings_of(github, database_url, REDIS_URL=redis.url)
     async with open_parts(settings) as opened:
         yield opened
 
