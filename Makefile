@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: up test check format schema lock assets bench bench-sync audit clean
+.PHONY: up test check format schema lock assets bench bench-sync bench-crowd audit clean
 
 up: $(READY) assets
 	@$(BIN)/annoris up $(UP)
@@ -42,6 +42,11 @@ bench: $(READY)
 # What syncs and health checks cost, as a table; minutes for 100,000 documents.
 bench-sync: $(READY)
 	$(BIN)/python -m tests.bench.sync $(SIZES)
+
+# What 64 clients notice of one that misbehaves, as a table; three minutes.
+bench-crowd: $(READY)
+	$(BIN)/python -m tests.bench.crowd \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 # The exact versions of everything, with hashes and without the address of an index.
 LOCK := .annoris/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header \

@@ -36,15 +36,18 @@ from api.documents.listing import MAX_PAGE, USUAL_PAGE
 from api.gateway.errors import LimitExceeded
 from api.gateway.writes import MAX_CHANGES
 
-MAX_TOKENS = 1_000  # checking a document for contradictions takes the square of its length
+MAX_TOKENS = 500  # checking a document for contradictions takes the square of its length
+MAX_CHARACTERS = 250_000  # reading them takes a tenth of a microsecond each
 MAX_DEPTH = 20  # fields within fields
 MAX_ALIASES = 100
-MAX_DIRECTIVES = 100
+MAX_DIRECTIVES = 50
 MAX_VALUES = 20_000  # in an answer; each takes some microseconds
+_CHEAP = 2_000  # values: a page of a hundred with everything about each
 
 Variables: TypeAlias = Mapping[str, object]
 
 _NAMES = {
+    "characters": "characters",
     "tokens": "tokens",
     "depth": "levels of fields within fields",
     "aliases": "aliases",
@@ -52,6 +55,7 @@ _NAMES = {
     "values": "values in its answer at most",
 }
 _HINTS = {
+    "characters": "Pass texts and lists as variables, or send several operations.",
     "tokens": "Pass texts and lists as variables, or send several operations.",
     "depth": "Ask for what is further inside by its id.",
     "aliases": "Send several operations.",
@@ -61,7 +65,9 @@ _HINTS = {
 
 
 def read(query: str) -> DocumentNode:
-    """The document. Raises GraphQLError, also where it has more tokens than are allowed."""
+    """The document. Raises GraphQLError, also where it is longer than is allowed."""
+    if len(query) > MAX_CHARACTERS:
+        raise _exceeded("characters", len(query), MAX_CHARACTERS)
     try:
         return parse(query, max_tokens=MAX_TOKENS)
     except GraphQLError as error:
@@ -96,13 +102,26 @@ class Cost:
         self._operation = operation
         self._fragments = fragments
         # Most operations are below the limit whatever their variables are: looked at once.
-        self._always_fits = self.values(None) <= MAX_VALUES
+        most = self.values(None)
+        self._always_fits = most <= MAX_VALUES
+        self._is_cheap = most <= _CHEAP
+        self._largest = {
+            definition.variable.name.value: MAX_PAGE
+            for definition in operation.variable_definitions or ()
+        }
 
     def error(self, variables: Variables | None) -> GraphQLError | None:
         """What is wrong with its size, for these variables. None: for any."""
         if self._always_fits or (values := self.values(variables)) <= MAX_VALUES:
             return None
         return _exceeded("values", values, MAX_VALUES)
+
+    def price(self, variables: Variables | None) -> int:
+        """How many values it may take, for who counts them. 0: few, whatever the variables are.
+
+        A page whose size is left out counts as the largest.
+        """
+        return 0 if self._is_cheap else self.values({**self._largest, **(variables or {})})
 
     def values(self, variables: Variables | None) -> int:
         """The most values that there can be."""

@@ -22,10 +22,10 @@ from graphql import (
     Visitor,
     execute,
     specified_rules,
+    validate,
     visit,
 )
 from graphql.execution.values import get_variable_values
-from strawberry.schema.schema import validate_document
 from strawberry.utils.await_maybe import await_maybe
 
 from api.graphql import limits
@@ -43,6 +43,7 @@ _MOST_CHARACTERS = 10_000  # a longer one would push out too many others
 _NAME = re.compile(r"[_A-Za-z][_0-9A-Za-z]*")
 _REMEMBERED_TREES = 8  # of one plan
 _REMEMBERED_SELECTIONS = 2_000  # of one tree, at about 1.5 kB each
+_MAX_ERRORS = 10  # of one document: each may take a millisecond to find what was meant
 _MAX_VARIABLE_ERRORS = 50
 _MOST_SHOWN = 100  # characters of a name
 
@@ -75,6 +76,10 @@ class Plan:
         self._cost = limits.Cost(_core(schema), operation, self._fragments)
         self._switches = _switches(document)
         self._trees: LRUCache[tuple[object, ...], Tree] = LRUCache(_REMEMBERED_TREES)
+
+    def price(self, variables: Mapping[str, object] | None) -> int:
+        """How many values it may take to answer; 0 for few. Mutations pay by what they write."""
+        return self._cost.price(variables) if self.operation is OperationType.QUERY else 0
 
     async def run(self, variables: Mapping[str, object] | None, context: object) -> ExecutionResult:
         """Carry it out. What goes wrong is told in the errors of the result."""
@@ -136,6 +141,10 @@ class Plans:
             _REMEMBERED_CHARACTERS, getsizeof=lambda plan: max(plan.characters, _LEAST_CHARACTERS)
         )
 
+    def knows(self, query: str, operation_name: str | None = None) -> bool:
+        """Whether the plan is remembered."""
+        return (query, operation_name) in self._plans
+
     def plan(self, query: str, operation_name: str | None = None) -> Plan | list[GraphQLError]:
         """The plan for an operation, or what is wrong with its document."""
         plan = self._plans.get((query, operation_name))
@@ -146,7 +155,7 @@ class Plans:
                 return [error]
             if errors := limits.shape_errors(document):
                 return errors
-            errors = validate_document(_core(self._schema), document, self._rules)
+            errors = validate(_core(self._schema), document, self._rules, max_errors=_MAX_ERRORS)
             if errors:
                 return errors
             operation = _operation(document, operation_name)

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self, TypeVar
+from weakref import WeakValueDictionary
 
 from graphql import GraphQLError, OperationType
 from starlette.types import Receive, Send
@@ -48,6 +49,12 @@ T = TypeVar("T")
 MAX_BODY_BYTES = 3 * MAX_REQUEST_BYTES + 1_000_000
 _LARGE = 1_000_000  # bytes of a body, from which they are few at once: each takes memory
 _LARGE_AT_ONCE = 2
+# What a request costs beside being one, in requests of the usual kind.
+_BYTES_A_REQUEST = 100_000  # of a body
+_CHARACTERS_A_REQUEST = 200  # of a document that was not seen before
+_VALUES_A_REQUEST = 200  # that may be in the answer
+_DEAR = 10  # requests, from which a caller gets what it asks for one by one
+_REFUSED_SECONDS = 1.0  # until a caller who has asked too often hears of it, and can ask again
 _BODY_SECONDS = 60.0  # for a body to arrive
 _QUERY_SECONDS = 30.0  # for a query, whatever it has to wait for
 _UNWATCHED_SECONDS = 0.05  # after which it is noticed when the caller hangs up
@@ -115,6 +122,7 @@ class GraphQLEndpoint:
         self._keyring = keyring
         self._rate = rate
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._plans = Plans(schema, RULES if introspection else WITHOUT_INTROSPECTION)
         self._persisted = Persisted()
         self._answers = Answers(gateway)
@@ -143,6 +151,7 @@ class GraphQLEndpoint:
             case "POST":
                 caller = await self._caller(call)  # who may not come in has nothing read either
                 raw = await self._body(call)
+                await self._charge(len(raw) // _BYTES_A_REQUEST, call, caller)
             case "GET" | "HEAD":
                 if self._page and call.is_for_the_page:
                     return self._page
@@ -184,17 +193,25 @@ class GraphQLEndpoint:
             raise Refused(
                 401, str(error), code="UNAUTHENTICATED", headers=headers, hang_up=True
             ) from None
-        if self._rate and (wait := await self._rate.seconds_to_wait(caller.name or call.address)):
+        await self._charge(1, call, caller)
+        return caller
+
+    async def _charge(self, price: int, call: _Call, caller: Caller) -> None:
+        """Count so many requests of a caller. Raises Refused if that is too much."""
+        if not price or self._rate is None:
+            return
+        if wait := await self._rate.seconds_to_wait(caller.name or call.address, price):
+            # Whoever asks again at once costs as much as a request that is answered.
+            await asyncio.sleep(_REFUSED_SECONDS)
             raise Refused(
                 429,
-                f"{caller.name or 'This address'} has sent {self._rate.most:,} requests in this "
-                f"minute, which is the limit. Try again in {wait} seconds.",
+                f"{caller.name or 'This address'} has used up its {self._rate.most:,} requests of "
+                f"this minute; a dear one counts for several. Try again in {wait} seconds.",
                 code="RATE_LIMITED",
                 headers=((b"retry-after", b"%d" % wait),),
                 hang_up=True,
                 retryAfter=wait,
             )
-        return caller
 
     async def _body(self, call: _Call) -> bytes:
         """The body of a POST. Raises Refused if it is no JSON, too large or too slow, and Gone."""
@@ -236,7 +253,10 @@ class GraphQLEndpoint:
         self, asked: Asked, key: Key, media_type: MediaType, call: _Call, caller: Caller
     ) -> Draft:
         is_post = call.method == "POST"
-        plan = self._plans.plan(self._persisted.text_of(asked), asked.operation_name)
+        text = self._persisted.text_of(asked)
+        if not self._plans.knows(text, asked.operation_name):
+            await self._charge(len(text) // _CHARACTERS_A_REQUEST, call, caller)
+        plan = self._plans.plan(text, asked.operation_name)
         if not isinstance(plan, Plan):
             return answered(media_type, {"errors": [written(error, {}) for error in plan]})
         is_mutation = plan.operation is OperationType.MUTATION
@@ -245,10 +265,14 @@ class GraphQLEndpoint:
             raise Refused(405, said, headers=((b"allow", b"POST"),))
         _check_scope(caller, Scope.WRITE if is_mutation else Scope.READ)
         self._persisted.remember(asked)
+        price = plan.price(asked.variables) // _VALUES_A_REQUEST
+        await self._charge(price, call, caller)
         for left in (0,) if is_mutation else _REPEATS:
             async with Operation(self._gateway, repeats=left > 0) as reads:
                 context = Context(self._gateway, self._writer, reads, caller)
                 running = plan.run(asked.variables, context)
+                if price >= _DEAR:
+                    running = self._one_by_one(running, call, caller)
                 # A mutation goes on: what its caller asked for is done, also if nobody hears of it.
                 result = await (running if is_mutation else _in_time(running, call))
             if not reads.has_moved:
@@ -264,6 +288,20 @@ class GraphQLEndpoint:
         if _VOLATILE.isdisjoint(plan.fields) and not result.errors and (basis := reads.basis):
             self._answers.keep(key, draft, basis)
         return draft
+
+    async def _one_by_one(
+        self, work: Coroutine[object, object, T], call: _Call, caller: Caller
+    ) -> T:
+        """What comes of it, when all that is dear and that this caller asked for before is done.
+
+        So what one asks for at once is not done at once, in the time of all others.
+        """
+        turn = self._turns.setdefault(caller.name or call.address, asyncio.Lock())
+        try:
+            async with turn:
+                return await work
+        finally:
+            work.close()  # where nobody waits for its turn any more
 
 
 def _check_scope(caller: Caller, scope: Scope) -> None:

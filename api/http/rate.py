@@ -27,17 +27,16 @@ class _Purse:
     is_empty: bool = False  # there is nothing more to take
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    @property
-    def is_used_up(self) -> bool:
-        """Whether there is nothing left of what was taken, and more to take."""
-        return not self.left and not self.is_empty
+    def lacks(self, price: int) -> bool:
+        """Whether too little is left of what was taken, and there is more to take."""
+        return self.left < price and not self.is_empty
 
 
 class Rate:
     """At most `most` requests a minute for each caller, by the clock's minutes.
 
-    Where processes count together, what one has taken and not used is lost to the others: up to a
-    twentieth of the limit for each process.
+    A dear one counts for several. Where processes count together, what one has taken and not used
+    is lost to the others: up to a twentieth of the limit for each process.
     """
 
     def __init__(self, most: int, count: Count, clock: Callable[[], float] = time.time) -> None:
@@ -48,31 +47,34 @@ class Rate:
         self._purses: LRUCache[str, _Purse] = LRUCache(_REMEMBERED)
         self._alone_until = 0.0
 
-    async def seconds_to_wait(self, caller: str) -> int:
-        """Count a request. More than 0 if it is one too many: seconds until the next may come."""
-        now = self._clock()
+    async def seconds_to_wait(self, caller: str, price: int = 1) -> int:
+        """Count so many requests, or all that there may be, or none.
+
+        More than 0 if that is too much: seconds until the next minute.
+        """
+        now, price = self._clock(), min(price, self.most)
         purse = self._purses.get(caller)
         if purse is None or purse.window != int(now // _WINDOW):
             purse = self._purses[caller] = _Purse(int(now // _WINDOW))
-        if purse.is_used_up:
+        if purse.lacks(price):
             async with purse.turn:  # or each who comes meanwhile would take a portion
-                if purse.is_used_up:
-                    await self._take(caller, purse, now)
-        if purse.left:
-            purse.left -= 1
+                if purse.lacks(price):
+                    await self._take(caller, purse, now, price - purse.left)
+        if purse.left >= price:
+            purse.left -= price
             return 0
         return max(1, ceil((purse.window + 1) * _WINDOW - now))
 
-    async def _take(self, caller: str, purse: _Purse, now: float) -> None:
-        counted = None
+    async def _take(self, caller: str, purse: _Purse, now: float, least: int) -> None:
+        counted, portion = None, max(self._portion, least)
         if now >= self._alone_until:
             name = f"annoris:rate:{purse.window}:{caller}"
-            counted = await self._count(name, self._portion, 2 * _WINDOW)
+            counted = await self._count(name, portion, 2 * _WINDOW)
             if counted is None:
                 self._alone_until = now + _ALONE_SECONDS
         if counted is None:
-            counted = purse.taken + self._portion
-        granted = max(0, min(self._portion, self.most - counted + self._portion))
-        purse.taken += self._portion
+            counted = purse.taken + portion
+        granted = max(0, min(portion, self.most - counted + portion))
+        purse.taken += portion
         purse.left += granted
-        purse.is_empty = granted == 0
+        purse.is_empty = granted < portion

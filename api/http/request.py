@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import NoReturn
 from urllib.parse import parse_qs
 
@@ -11,6 +12,9 @@ import orjson
 
 from api.http.reply import Refused
 
+# Of strings, brackets and commas. As JSON it has three bytes each, in memory a hundred.
+MAX_JSON_TOKENS = 200_000
+_JSON_TOKEN = re.compile(rb'"(?>[^"\\]+|\\.)*+(?:"|\Z)|[,\[{]', re.DOTALL)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PARAMETERS = 20  # in a URL; four have a meaning
 _OBJECT = "Send a JSON object in UTF-8, with the operation in `query`."
@@ -28,6 +32,7 @@ class Asked:
 
 def read_body(body: bytes) -> Asked:
     """The operation in the body of a POST. Raises Refused."""
+    _check_tokens(body)
     content = _json(body)
     if isinstance(content, list):
         raise Refused(400, "Send one operation at a time, as a JSON object: arrays are not taken.")
@@ -80,6 +85,21 @@ def _digest(persisted: object) -> str | None:
         "`persistedQuery` must have `version` 1 and, as `sha256Hash`, the SHA-256 of `query` in 64 "
         "lower-case hex digits.",
     )
+
+
+def _check_tokens(body: bytes) -> None:
+    """Raises Refused if reading it would take far more memory than it has bytes."""
+    if len(body) <= MAX_JSON_TOKENS or sum(map(body.count, b'",[{')) <= MAX_JSON_TOKENS:
+        return  # however they are spread over texts, in which they do no harm
+    if next(islice(_JSON_TOKEN.finditer(body), MAX_JSON_TOKENS, None), None):
+        raise Refused(
+            413,
+            f"The JSON of a request has at most {MAX_JSON_TOKENS:,} strings, brackets and commas. "
+            "Write fewer documents at once.",
+            code="LIMIT_EXCEEDED",
+            limit="jsonTokens",
+            maximum=MAX_JSON_TOKENS,
+        )
 
 
 def _json(text: str | bytes) -> object:

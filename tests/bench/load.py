@@ -40,9 +40,10 @@ class Order:
     """What is to be measured. Times are in seconds.
 
     `bodies` is a file with the body of a request in each line, which are sent in turn, again and
-    again. The measurement begins after `warm_up`, and lasts `seconds` and until there are `least`
-    answers; or so many as `most` are sent, and it lasts until they are answered. `watched`:
-    processes by name, of which the CPU time is counted with that of their children.
+    again. `keys`: API keys, which the clients have in turn. The measurement begins after `warm_up`,
+    and lasts `seconds` and until there are `least` answers; or so many as `most` are sent, and it
+    lasts until they are answered. `watched`: processes by name, of which the CPU time is counted
+    with that of their children.
     """
 
     port: int
@@ -53,6 +54,7 @@ class Order:
     warm_up: float = 0.0
     least: int = 1
     most: int | None = None
+    keys: Sequence[str] = ()
     watched: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -105,14 +107,15 @@ class Answers:
         return answer
 
 
-def requests(order: Order, numbers: Iterator[int]) -> Iterator[bytes]:
+def requests(order: Order, numbers: Iterator[int], key: str | None = None) -> Iterator[bytes]:
     """The requests of an order, each with a number of its own in its slot, without an end."""
+    authorization = f"authorization: Bearer {key}\r\n" if key else ""
     slot = b"%d" % SLOT
     pieces = []
     for line in Path(order.bodies).read_bytes().splitlines():
         head = (
             f"POST {order.path} HTTP/1.1\r\nhost: {HOST}:{order.port}\r\n"
-            "content-type: application/json\r\naccept: application/json\r\n"
+            f"content-type: application/json\r\naccept: application/json\r\n{authorization}"
             f"content-length: {len(line)}\r\n\r\n"
         )
         pieces.append((head.encode() + line).split(slot))
@@ -125,9 +128,9 @@ def requests(order: Order, numbers: Iterator[int]) -> Iterator[bytes]:
 class _Run:
     """One measurement, and what its clients have seen."""
 
-    def __init__(self, order: Order, stream: Iterator[bytes]) -> None:
+    def __init__(self, order: Order, streams: Sequence[Iterator[bytes]]) -> None:
         self.order = order
-        self.stream = stream
+        self.streams = cycle(streams)
         self.sent = self.wrong = 0
         self.open = order.clients
         self.latencies = array("d")
@@ -141,7 +144,9 @@ class _Run:
         order, loop = self.order, asyncio.get_running_loop()
         before = {name: cpu_seconds(pid) for name, pid in order.watched.items()}
         for _ in range(order.clients):
-            await loop.create_connection(lambda: _Client(self), HOST, order.port)
+            await loop.create_connection(
+                lambda: _Client(self, next(self.streams)), HOST, order.port
+            )
         if order.most is None:
             await asyncio.sleep(order.warm_up)
             self.latencies = array("d")
@@ -179,12 +184,12 @@ class _Run:
         if len(self.latencies) == self._needed:
             self._enough.set()
 
-    def next(self) -> bytes | None:
+    def next(self, stream: Iterator[bytes]) -> bytes | None:
         """The next request, if there is to be one."""
         if self.is_over or self.sent == self.order.most:
             return None
         self.sent += 1
-        return next(self.stream)
+        return next(stream)
 
     def fail(self, reason: str) -> None:
         self.failure = reason
@@ -203,8 +208,9 @@ async def _soon(event: asyncio.Event) -> None:
 
 
 class _Client(asyncio.Protocol):
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: _Run, stream: Iterator[bytes]) -> None:
         self._run = run
+        self._stream = stream
         self._answers = Answers()
         self._sent_at = 0.0
         self._is_done = False
@@ -230,7 +236,7 @@ class _Client(asyncio.Protocol):
         self._run.closed()
 
     def _ask(self) -> None:
-        request = self._run.next()
+        request = self._run.next(self._stream)
         if request is None:
             self._close()
             return
@@ -292,14 +298,14 @@ def family(pid: int) -> Sequence[psutil.Process]:
 
 def main() -> None:
     gc.disable()  # nothing here is in a cycle
-    streams: dict[tuple[int, str, str], Iterator[bytes]] = {}
+    streams: dict[tuple[int, str, str], Sequence[Iterator[bytes]]] = {}
     numbers = count(SLOT + 1)
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         for line in sys.stdin:
             order = Order(**json.loads(line))
             key = (order.port, order.path, order.bodies)
             if key not in streams:
-                streams[key] = requests(order, numbers)
+                streams[key] = [requests(order, numbers, one) for one in order.keys or (None,)]
             try:
                 answer = asdict(runner.run(_Run(order, streams[key]).measure()))
             except (LoadFailed, OSError, psutil.Error) as error:

@@ -89,7 +89,7 @@ async def measured(tmp_path: Path, port: int, *, clients: int, most: int) -> Out
     bodies = tmp_path / "bodies"
     bodies.write_bytes(b"{}")
     asked = order(bodies, port=port, clients=clients, most=most)
-    return await _Run(asked, requests(asked, count())).measure()
+    return await _Run(asked, [requests(asked, count())]).measure()
 
 
 async def test_so_many_are_sent_as_were_asked_for_and_the_wrong_ones_are_counted(

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
+from time import monotonic
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from api.access import Scope, new_key
 from api.http.rate import Rate
-from sandbox.github import GitHub
+from sandbox.github import Fault, GitHub
 from sandbox.redis import Redis
 from tests.freezing import frozen
 from tests.system import System, running
@@ -80,6 +81,26 @@ async def test_alone_a_process_admits_just_what_the_limit_says(
     assert found == min(most, sum(requests for _, requests in steps))
 
 
+@given(
+    most=st.integers(1, 200),
+    prices=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 300)), max_size=60),
+    processes=st.integers(1, 3),
+)
+async def test_what_is_dear_counts_for_as_many_requests_or_for_none_at_all(
+    most: int, prices: list[tuple[int, int]], processes: int
+) -> None:
+    shared = Shared()
+    rates = [Rate(most, shared.count, lambda: 1_000.0) for _ in range(processes)]
+    left = most
+    for process, price in prices:
+        wait = await rates[process % processes].seconds_to_wait("claude", price)
+        if wait:
+            assert processes > 1 or left < min(price, most)
+        else:
+            left -= min(price, most)
+    assert left >= 0
+
+
 async def test_who_has_asked_too_often_waits_for_the_next_minute_and_nobody_else() -> None:
     now = 10 * MINUTE + 12.5
     rate = Rate(3, Shared().count, lambda: now)
@@ -119,10 +140,15 @@ async def test_few_requests_ask_redis_and_none_while_it_is_away() -> None:
 # Over HTTP
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.http.endpoint._REFUSED_SECONDS", 0.1)
+
+
 async def statuses(*systems: System, secret: str, requests: int) -> Counter[int]:
     found = Counter[int]()
     for n in range(requests):
-        system = systems[n % len(systems)]
+        system, began = systems[n % len(systems)], monotonic()
         async with system.http.post(
             f"{system.url}/graphql",
             json={"query": "{ __typename }"},
@@ -135,6 +161,7 @@ async def statuses(*systems: System, secret: str, requests: int) -> Counter[int]
                 assert error["extensions"]["code"] == "RATE_LIMITED"
                 assert response.headers["Retry-After"] == str(error["extensions"]["retryAfter"])
                 assert "40 requests" in error["message"]
+                assert monotonic() - began >= 0.1  # whoever asks again at once wins nothing
     return found
 
 
@@ -175,3 +202,81 @@ async def test_without_keys_the_address_is_the_caller_if_there_is_a_limit(
     monkeypatch.setattr("api.app.Rate", partial(Rate, clock=lambda: 1_000.0))
     async with running(github, database_url, {"RATE_LIMIT_PER_MINUTE": "40"}) as system:
         assert await statuses(system, secret="none", requests=45) == {200: 40, 429: 5}
+
+
+# What is dear
+
+DEAR = """
+query Dear($n: Int = 100) { projects(first: 20, consistency: MASTER) { nodes {
+  sessions(first: $n) { nodes { id title status } } } } }
+"""
+
+
+async def status_of(system: System, secret: str, body: object) -> int:
+    async with system.http.post(
+        f"{system.url}/graphql", json=body, headers={"Authorization": f"Bearer {secret}"}
+    ) as response:
+        return response.status
+
+
+@pytest.mark.parametrize(
+    ("body", "price"),
+    [
+        ({"query": "{ __typename }"}, 1),
+        ({"query": f"{{ __typename }} #{'x' * 985}"}, 1 + 1001 // 200),
+        ({"query": "{ __typename }", "variables": {"x": "x" * 1_000_000}}, 1 + 10),
+        ({"query": DEAR, "variables": {"n": 3}}, 1 + (1 + 20 * (2 + 3 * 4)) // 200),
+        ({"query": DEAR}, 1 + (1 + 20 * (2 + 100 * 4)) // 200),
+    ],
+)
+async def test_the_price_is_one_request_and_more_for_what_takes_more(
+    github: GitHub,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    body: dict[str, object],
+    price: int,
+) -> None:
+    monkeypatch.setattr("api.app.Rate", partial(Rate, clock=lambda: 1_000.0))
+    secret, key = new_key("claude", [Scope.READ])
+    limit = str(2 * price)
+    environment = {"API_KEYS": str(key), "RATE_LIMIT_PER_MINUTE": limit}
+    async with running(github, database_url, environment) as system:
+        assert await status_of(system, secret, body) == 200
+        left = Counter[int]()
+        for _ in range(price + 1):
+            left[await status_of(system, secret, {"query": "{ __typename }"})] += 1
+
+    assert left == {200: price, 429: 1}
+
+
+async def test_what_is_known_by_now_costs_no_more_than_any_other_request(
+    github: GitHub, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.app.Rate", partial(Rate, clock=lambda: 1_000.0))
+    long = {"query": f"{{ cacheStatus {{ head }} }} #{'x' * 2_000}"}
+    async with running(github, database_url, {"RATE_LIMIT_PER_MINUTE": "20"}) as system:
+        found = [await status_of(system, "none", long) for _ in range(11)]
+
+    assert found == [200] * 10 + [429]  # 1 + 10 for the first
+
+
+async def test_what_one_caller_asks_for_at_once_is_done_one_by_one_if_it_is_dear(
+    github: GitHub, database_url: str
+) -> None:
+    mine, my_key = new_key("claude", [Scope.READ])
+    yours, your_key = new_key("ann", [Scope.READ])
+    async with running(github, database_url, {"API_KEYS": f"{my_key},{your_key}"}) as system:
+        await system.sync()
+        held = github.faults.add(Fault(kind="latency", operation="query", ms=1_500))
+        first = asyncio.create_task(status_of(system, mine, {"query": DEAR}))
+        await held.wait_until_struck()
+
+        second = asyncio.create_task(status_of(system, mine, {"query": DEAR}))
+        gone = asyncio.create_task(status_of(system, mine, {"query": DEAR.replace("id", "path")}))
+        assert await status_of(system, mine, {"query": "{ cacheStatus { head } }"}) == 200
+        assert await status_of(system, yours, {"query": DEAR}) == 200
+        assert not first.done()
+        assert not second.done()
+        gone.cancel()
+
+        assert (await first, await second) == (200, 200)
