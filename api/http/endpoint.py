@@ -50,7 +50,7 @@ MAX_BODY_BYTES = 3 * MAX_REQUEST_BYTES + 1_000_000
 _LARGE = 1_000_000  # bytes of a body, from which they are few at once: each takes memory
 _LARGE_AT_ONCE = 2
 # What a request costs beside being one, in requests of the usual kind.
-_BYTES_A_REQUEST = 100_000  # of a body
+_BYTES_A_REQUEST = 20_000  # of a body, in which secrets may have to be looked for
 _CHARACTERS_A_REQUEST = 200  # of a document that was not seen before
 _VALUES_A_REQUEST = 200  # that may be in the answer
 _DEAR = 10  # requests, from which a caller gets what it asks for one by one
@@ -267,6 +267,8 @@ class GraphQLEndpoint:
         self._persisted.remember(asked)
         price = plan.price(asked.variables) // _VALUES_A_REQUEST
         await self._charge(price, call, caller)
+        if is_mutation:
+            price += len(key[2]) // _BYTES_A_REQUEST  # paid for already
         for left in (0,) if is_mutation else _REPEATS:
             async with Operation(self._gateway, repeats=left > 0) as reads:
                 context = Context(self._gateway, self._writer, reads, caller)
