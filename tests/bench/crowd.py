@@ -123,12 +123,20 @@ class Crowd:
         return reading, writing
 
     def misbehave(self, seconds: float) -> "subprocess.Popen[str]":
+        """Begin, for so long. How often it did what is on its standard output in the end."""
         arguments = [str(self._gateway.port), self._misbehaving, str(seconds)]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "tests.bench.misbehaving", *arguments],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            bufsize=1,
         )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()  # getting ready takes the time of others, too
+        process.stdin.write("go\n")
+        return process
 
 
 def _tell(found: Found) -> int:

@@ -2,7 +2,8 @@
 
 All at once, each again as soon as the last time has ended: queries that are too deep, queries that
 are as dear as the limits allow, bodies of 24 MB, bodies that hardly arrive, and hanging up in the
-middle. It does not wait when it is told to. Prints how often it did what, and what it was answered.
+middle. It does not wait when it is told to. Says when it is ready, begins when it is given a line,
+and prints how often it did what, and what it was answered.
 """
 
 import asyncio
@@ -68,8 +69,10 @@ class Misbehaving:
         self.done = Counter[str]()
 
     async def run(self, seconds: float) -> None:
-        over = time.monotonic() + seconds
         body = huge(next(self._numbers))
+        print("ready", flush=True)  # noqa: T201
+        sys.stdin.readline()
+        over = time.monotonic() + seconds
         ways: list[tuple[str, Callable[[], Awaitable[str]]]] = [
             ("deep", lambda: self._ask(self._query(deep))),
             ("long to check", lambda: self._ask(self._query(long_to_check))),
