@@ -1,12 +1,27 @@
 """How connections are read and written: uvicorn's quick parser, with what it lacks."""
 
 import asyncio
+import sys
 from typing import Any, cast
 
 from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _MAX_BYTES = 64 * 1024  # as uvicorn's other parser has it; a URL may carry a long query
+_HEAD_SECONDS = 20.0  # for a URL and headers to arrive, from the connecting or their first byte
+_SHARE = 0.75  # of the files that a process may have open, for connections to it
+
+
+def _most_connections() -> int:
+    if sys.platform == "win32":
+        return 10_000
+    import resource  # noqa: PLC0415
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return int(_SHARE * soft) if soft != resource.RLIM_INFINITY else 100_000
+
+
+_MOST_CONNECTIONS = _most_connections()
 
 
 class _Gathering:
@@ -60,29 +75,48 @@ class _NeverUpgrading(HttpRequestParser):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Hangs up on whoever sends more than 64 KB at a stretch that belong to no body.
+    """Hangs up on whoever sends more than 64 KB at a stretch that belong to no body, or too slowly.
 
     The parser keeps a URL and headers until they end, and trailers too: without a bound, one who
-    never ends them fills the memory.
+    never ends them fills the memory. And each connection is an open file: without a bound of time
+    and number, those who never say anything leave none for PostgreSQL and GitHub.
 
     `declined`: the beginning of a request that offers another protocol, without the offer.
     """
 
     _pending = 0
+    _is_in_head = False
+    _alarm: asyncio.TimerHandle | None = None
     declined = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.parser = _NeverUpgrading(self)
         super().connection_made(cast(asyncio.Transport, _Gathering(transport)))
+        if len(self.connections) > _MOST_CONNECTIONS:
+            self.transport.close()
+        self._hurry()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relax()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._pending += len(data)
         super().data_received(data)
+        if self._is_in_head:
+            self._hurry()
+        else:
+            self._relax()
         if self._pending > _MAX_BYTES and not self.transport.is_closing():
             self.send_400_response("The URL and the headers are too long.")
 
+    def on_message_begin(self) -> None:
+        self._is_in_head = True
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         self._pending = 0
+        self._is_in_head = False
         self.declined = self._without_offer() if self._is_offer else b""
         if not self.declined:
             super().on_headers_complete()
@@ -95,6 +129,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._pending = 0
         if not self.declined:  # else it is yet to come
             super().on_message_complete()
+
+    def _hurry(self) -> None:
+        if self._alarm is None:
+            self._alarm = self.loop.call_later(_HEAD_SECONDS, self._give_up)
+
+    def _relax(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
 
     @property
     def _is_offer(self) -> bool:

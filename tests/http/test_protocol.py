@@ -1,7 +1,14 @@
 """Connections as odd clients use them."""
 
+import time
+from contextlib import ExitStack, suppress
+
 import pytest
 
+from api.app import create_app
+from api.settings import load
+from tests.http.conftest import NOWHERE
+from tests.http.serving import serving
 from tests.http.wire import connected, received
 
 OFFERS = ["h2c", "websocket", "TLS/1.0, h2c"]
@@ -81,3 +88,64 @@ def test_a_tunnel_is_refused(door: int) -> None:
     with connected(door) as connection:
         connection.sendall(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert received(connection).startswith(b"HTTP/1.1 400 ")
+
+
+# Those who never come to the point
+
+SLOW = [b"", b"P", b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nX: "]
+
+
+@pytest.mark.parametrize("said", SLOW)
+def test_who_does_not_end_a_head_is_hung_up_on(
+    door: int, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr("api.http.protocol._HEAD_SECONDS", 0.3)
+    with connected(door) as connection:
+        connection.sendall(said)
+
+        assert received(connection) == b""
+
+
+@pytest.mark.parametrize("said", SLOW[1:])
+def test_a_second_head_has_to_end_as_well(
+    door: int, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr("api.http.protocol._HEAD_SECONDS", 0.3)
+    with connected(door) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" + said)
+
+        assert received(connection).count(b"HTTP/1.1 ") == 1
+
+
+def test_a_body_may_take_longer_than_a_head(door: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.http.protocol._HEAD_SECONDS", 2.0)
+    head = (
+        b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(SAID)
+    )
+    with connected(door) as connection:
+        connection.sendall(head)
+        for byte in SAID:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.1)
+
+        assert received(connection).endswith(ANSWER)
+
+
+def test_there_are_no_more_connections_than_leave_files_for_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.http.protocol._MOST_CONNECTIONS", 3)
+    with serving(create_app(load(NOWHERE))) as port, ExitStack() as stack:
+        held = [stack.enter_context(connected(port)) for _ in range(3)]
+        for connection in held:  # so that all are there before the next
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(9) == b"HTTP/1.1 "
+        with connected(port) as fourth:
+            assert received(fourth) == b""
+        held[0].close()
+        while True:  # until it is noticed
+            with suppress(OSError), connected(port) as another:
+                another.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                if another.recv(9) == b"HTTP/1.1 ":
+                    break
