@@ -16,20 +16,21 @@ def frozen(server: Postgres | Redis) -> Iterator[None]:
     PostgreSQL's own processes come and go (autovacuum's every few seconds): one that ended since
     it was listed is no reason to fail, and one that began meanwhile is found the next time.
     """
-    if isinstance(server, Redis):
-        stopped = _signal({server.pid}, signal.SIGSTOP)
-    else:
-        stopped = set[int]()
-        while more := set(processes_in(server.cluster)) - stopped:
-            stopped |= _signal(more, signal.SIGSTOP)
+    stopped = set[int]()
     try:
+        while more := _processes_of(server) - stopped:
+            stopped |= _signal(more, signal.SIGSTOP)
         yield
     finally:
         _signal(stopped, signal.SIGCONT)
 
 
 def thaw(server: Postgres) -> None:
-    _signal(set(processes_in(server.cluster)), signal.SIGCONT)
+    _signal(_processes_of(server), signal.SIGCONT)
+
+
+def _processes_of(server: Postgres | Redis) -> set[int]:
+    return {server.pid} if isinstance(server, Redis) else set(processes_in(server.cluster))
 
 
 def _signal(pids: set[int], kind: signal.Signals) -> set[int]:

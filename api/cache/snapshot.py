@@ -343,6 +343,17 @@ class Snapshot(Questions):
             found |= {row["path"]: (row["revision"], row["mode"]) for row in rows}
         return found
 
+    async def paths(self, directories: Iterable[str]) -> list[str]:
+        """The documents that lie directly in these directories. Quick, however many they are."""
+        found: list[str] = []
+        for table in TABLES.values():
+            paths = select(func.array_agg(col(table.path)).label("paths"))
+            [row] = await self._connection.rows(
+                paths.where(among(col(table.directory), directories))
+            )
+            found += row["paths"] or ()
+        return found
+
     async def directories(self, parents: Iterable[str] | None = None) -> dict[str, str]:
         """The tree oid of each directory that is known, or that lies directly in one of these."""
         statement = select(col(DirectoryRow.path), col(DirectoryRow.tree))

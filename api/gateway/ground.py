@@ -1,12 +1,13 @@
 """The ground that a commit is planned on: a head, and what lies at some paths there."""
 
-from collections import defaultdict
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from api.cache.changing import UNKNOWN
 from api.cache.database import CacheUnavailable
 from api.cache.rows import WITH_BODIES
-from api.documents import blob_oid, folded
+from api.documents import blob_oid
 from api.documents.listing import Indexed
 from api.gateway.gateway import Gateway
 from api.gateway.planning import MAX_REQUEST_BYTES, File, Lacking, Names
@@ -14,6 +15,8 @@ from api.master.errors import HeadMoved
 from api.master.fetching import Wanted
 from api.master.master import Head
 from api.master.trees import TreeEntry, parse_entries
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -91,37 +94,40 @@ async def _names_in(
 ) -> dict[str, Names]:
     """What lies in directories: as the cache says, if it is at that commit, else the master.
 
-    Those above them must be among them. Raises as `learn`.
+    Those above them are among them, or known already. Raises as `learn`.
     """
     if (known := await _cached_names_in(gateway, ground, directories)) is not None:
         return known
     if ground.read is None:
         raise HeadMoved("The cache moved on before the commit.")
-    listings = await gateway.master.listings_at(ground.read.tree, directories)
-    return {
-        directory: _by_fold(_names_of(listings.get(directory, ()))) for directory in directories
-    }
+    all_the_way = directories | ground.names.keys()
+    listings = await gateway.master.listings_at(ground.read.tree, all_the_way)
+    return {directory: Names(_names_of(listings.get(directory, ()))) for directory in directories}
 
 
 async def _cached_names_in(
     gateway: Gateway, ground: Ground, directories: frozenset[str]
 ) -> dict[str, Names] | None:
+    """None where the cache is at another commit, or cannot be relied upon."""
     try:
         async with gateway.cache.snapshot() as snapshot:
             if snapshot.head is None or snapshot.head.commit != ground.head:
                 return None
-            documents = await snapshot.files(directories)
+            documents = await snapshot.paths(directories)
             below = await snapshot.directories(directories)
             others = await snapshot.others(directories)
+        names = {path: _names_of(parse_entries(others.get(path, b""))) for path in directories}
+        for path in [*documents, *(f"{path}/" for path in below)]:
+            directory = path.removesuffix("/").rpartition("/")[0]
+            names[directory].append(path.removeprefix(f"{directory}/" if directory else ""))
     except CacheUnavailable:
         return None
-    names = {
-        directory: _names_of(parse_entries(others.get(directory, b""))) for directory in directories
-    }
-    for path in [*documents, *(f"{path}/" for path in below)]:
-        directory = path.removesuffix("/").rpartition("/")[0]
-        names[directory].append(path.removeprefix(f"{directory}/" if directory else ""))
-    return {directory: _by_fold(found) for directory, found in names.items()}
+    except (ValueError, KeyError) as error:
+        log.warning("what lies in %s is damaged in the cache: %r", sorted(directories), error)
+        return None
+    if UNKNOWN in below.values():
+        return None  # it may be gone: what became of it was never told
+    return {directory: Names(found) for directory, found in names.items()}
 
 
 def _names_of(entries: Iterable[TreeEntry]) -> list[str]:
@@ -130,13 +136,6 @@ def _names_of(entries: Iterable[TreeEntry]) -> list[str]:
         for entry in entries
         if entry.name is not None
     ]
-
-
-def _by_fold(names: Iterable[str]) -> Names:
-    found: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        found[folded(name.removesuffix("/"))].append(name)
-    return dict(found)
 
 
 def _of_row(row: Indexed | None) -> File | None:

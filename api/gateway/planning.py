@@ -47,9 +47,26 @@ class File:
 
 
 Files: TypeAlias = Mapping[str, File | None]
-# What lies directly in a directory, whatever it is, by its folded name. Directories have a slash at
-# their ends.
-Names: TypeAlias = Mapping[str, Sequence[str]]
+
+
+class Names:
+    """What lies directly in a directory, whatever it is. Directories have a slash at their ends."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.all = list(names)
+        # Of 10,000 names, lists of one each would be as many objects for the garbage collector.
+        self._first: dict[str, str] = {}
+        self._others: dict[str, list[str]] = {}
+        for name in self.all:
+            key = folded(name.removesuffix("/"))
+            if self._first.setdefault(key, name) is not name:
+                self._others.setdefault(key, []).append(name)
+
+    def alike(self, name: str) -> list[str]:
+        """Those that some computer takes for this name."""
+        key = folded(name)
+        first = self._first.get(key)
+        return [] if first is None else [first, *self._others.get(key, ())]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,12 +216,22 @@ class _Fold:
         if lacking := self.lacking_around([path]):
             raise Lacking(directories=lacking)
         for directory in directories_above([path]):
-            name = path.removeprefix(f"{directory}/" if directory else "").partition("/")[0]
-            for other in self.names[directory].get(folded(name), ()):
-                yield path_in(directory, other)
+            name, *below = path.removeprefix(f"{directory}/" if directory else "").split("/")
+            alike = self.names[directory].alike(name)
+            # A directory that is there already may have a double: nothing below makes it worse.
+            if not (below and f"{name}/" in alike):
+                yield from (path_in(directory, other) for other in alike)
 
     def _is_gone(self, path: str) -> bool:
-        return path in self.changed and self.changed[path] is None
+        """Whether nothing is left there after this commit."""
+        if not path.endswith("/"):
+            return path in self.changed and self.changed[path] is None
+        if not any(file is None and gone.startswith(path) for gone, file in self.changed.items()):
+            return False
+        directory = path.removesuffix("/")
+        if directory not in self.names:
+            raise Lacking(directories=[directory])
+        return all(self._is_gone(path_in(directory, name)) for name in self.names[directory].all)
 
     def branched(self) -> "_Fold":
         return replace(self, changed=dict(self.changed))

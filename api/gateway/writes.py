@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date, datetime
 from functools import partial
+from weakref import WeakValueDictionary
 
 from api.documents import (
     Collection,
@@ -37,7 +38,7 @@ from api.gateway.changes import (
 )
 from api.gateway.cleaning import cleaned
 from api.gateway.committer import Committer
-from api.gateway.errors import BadInput, LimitExceeded, NotFound
+from api.gateway.errors import BadInput, LimitExceeded, NotFound, RateLimited
 from api.gateway.gateway import Gateway
 from api.gateway.planning import MAX_REQUEST_BYTES, Addition, Step, Write, no_project
 from api.master.messages import RESERVED, Key
@@ -74,6 +75,7 @@ class Writer:
         self._seconds = seconds
         self._addresses = addresses
         self._committer = Committer(gateway, max_bytes=max_bytes)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def write(self, request: Request) -> Written:
         """Carry out a request: all of it or nothing, in one commit.
@@ -84,18 +86,34 @@ class Writer:
         deadline = asyncio.get_running_loop().time() + self._seconds
         # From here on nobody has a secret any more, the words of an error and the digest of the
         # content included: who knows all of a text but a password could find it by that digest.
-        request = await self._without_secrets(request)
+        request = await self._without_secrets(request, deadline)
         written = await self._committer.submit(self._checked(request), deadline=deadline)
         log.info("%s: saved as of %s", request.caller or "somebody", written.commit)
         return written
 
-    async def _without_secrets(self, request: Request) -> Request:
+    async def _without_secrets(self, request: Request, deadline: float) -> Request:
         if len(request.changes) > MAX_CHANGES:
             return request  # it is refused for that
         clean = partial(cleaned, request, self.secrets, max_length=self._max_bytes)
         size = sum(len(_markdown(change)) for change in request.changes)
-        # What takes long is not to keep the loop from others.
-        return await asyncio.to_thread(clean) if size > _MUCH_TEXT else clean()
+        if size <= _MUCH_TEXT:
+            return clean()
+        # What takes long is not to keep the loop from others, nor all that one caller sends at
+        # once the CPU.
+        turn = self._turns.setdefault(request.caller or "", asyncio.Lock())
+        try:
+            async with asyncio.timeout_at(deadline):
+                await turn.acquire()
+        except TimeoutError:
+            raise RateLimited(
+                "Other long texts of yours are being looked through for secrets. Nothing was "
+                "saved. Try again later, with fewer at once.",
+                retryAfter=1,
+            ) from None
+        try:
+            return await asyncio.to_thread(clean)
+        finally:
+            turn.release()
 
     def _checked(self, request: Request) -> Write:
         if not request.changes:

@@ -42,6 +42,9 @@ MAX_DEPTH = 20  # fields within fields
 MAX_ALIASES = 100
 MAX_DIRECTIVES = 50
 MAX_VALUES = 20_000  # in an answer; each takes some microseconds
+# What is told of the schema is not counted one by one: MaxIntrospectionDepthRule keeps it from
+# being told over and over.
+_OF_THE_SCHEMA = {"__schema": 5_000, "__type": 500, "__typename": 1}
 _CHEAP = 2_000  # values: a page of a hundred with everything about each
 
 Variables: TypeAlias = Mapping[str, object]
@@ -105,10 +108,6 @@ class Cost:
         most = self.values(None)
         self._always_fits = most <= MAX_VALUES
         self._is_cheap = most <= _CHEAP
-        self._largest = {
-            definition.variable.name.value: MAX_PAGE
-            for definition in operation.variable_definitions or ()
-        }
 
     def error(self, variables: Variables | None) -> GraphQLError | None:
         """What is wrong with its size, for these variables. None: for any."""
@@ -116,12 +115,9 @@ class Cost:
             return None
         return _exceeded("values", values, MAX_VALUES)
 
-    def price(self, variables: Variables | None) -> int:
-        """How many values it may take, for who counts them. 0: few, whatever the variables are.
-
-        A page whose size is left out counts as the largest.
-        """
-        return 0 if self._is_cheap else self.values({**self._largest, **(variables or {})})
+    def price(self, variables: Variables) -> int:
+        """How many values there may be for who counts them. 0: few, whatever the variables are."""
+        return 0 if self._is_cheap else self.values(variables)
 
     def values(self, variables: Variables | None) -> int:
         """The most values that there can be."""
@@ -231,9 +227,11 @@ class _Counting:
     def _of(self, node: FieldNode, owner: GraphQLNamedType | None, page: int | None) -> int:
         if not isinstance(owner, GraphQLObjectType | GraphQLInterfaceType):
             return 1  # __typename of a union
+        if (of_schema := _OF_THE_SCHEMA.get(node.name.value)) is not None:
+            return of_schema
         field = self._schema.get_field(owner, node.name.value)
-        if field is None or node.name.value.startswith("__"):
-            return 1  # of the schema, whose size has a limit of its own: MaxIntrospectionDepthRule
+        if field is None:
+            return 1
         kind = get_named_type(field.type)
         if not is_composite_type(kind):
             return 1

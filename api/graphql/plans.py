@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import strawberry
@@ -25,7 +26,7 @@ from graphql import (
     validate,
     visit,
 )
-from graphql.execution.values import get_variable_values
+from graphql.execution.values import VariableValues, get_variable_values
 from strawberry.utils.await_maybe import await_maybe
 
 from api.graphql import limits
@@ -77,26 +78,28 @@ class Plan:
         self._switches = _switches(document)
         self._trees: LRUCache[tuple[object, ...], Tree] = LRUCache(_REMEMBERED_TREES)
 
-    def price(self, variables: Mapping[str, object] | None) -> int:
-        """How many values it may take to answer; 0 for few. Mutations pay by what they write."""
-        return self._cost.price(variables) if self.operation is OperationType.QUERY else 0
-
-    async def run(self, variables: Mapping[str, object] | None, context: object) -> ExecutionResult:
-        """Carry it out. What goes wrong is told in the errors of the result."""
-        if self.operation is not OperationType.QUERY:
-            if too_much := self._cost.error(None):
-                return ExecutionResult(None, [too_much])
-            return await self._executed(variables, context)
+    def ready(self, variables: Mapping[str, object] | None) -> "Ready | list[GraphQLError]":
+        """The plan with these variables, or what is wrong with them. Nothing is done yet."""
+        raw = dict(variables or {})
         values = get_variable_values(
             _core(self._schema),
             self._definition.variable_definitions or (),
-            dict(variables or {}),
+            raw,
             _MAX_VARIABLE_ERRORS,
         )
         if isinstance(values, list):
-            return ExecutionResult(None, values)
-        if too_much := self._cost.error(values.coerced):
-            return ExecutionResult(None, [too_much])
+            return values
+        # A mutation must not fail at its answer: it is refused if any variables make that too much.
+        sizes = values.coerced if self.operation is OperationType.QUERY else None
+        if too_much := self._cost.error(sizes):
+            return [too_much]
+        return Ready(self, raw, values, self._cost.price(values.coerced))
+
+    async def run(self, ready: "Ready", context: object) -> ExecutionResult:
+        """Carry it out. What goes wrong is told in the errors of the result."""
+        if self.operation is not OperationType.QUERY:
+            return await self._executed(ready.raw, context)
+        values = ready.values
         switched = tuple(values.coerced.get(name) for name in self._switches)
         tree = self._trees.get(switched)
         if tree is None:
@@ -107,9 +110,7 @@ class Plan:
             self._trees.pop(switched, None)
         return result
 
-    async def _executed(
-        self, variables: Mapping[str, object] | None, context: object
-    ) -> ExecutionResult:
+    async def _executed(self, variables: dict[str, Any], context: object) -> ExecutionResult:
         """Mutations are carried out one after the other, by graphql-core."""
         name = self._definition.name
         return await await_maybe(
@@ -117,13 +118,30 @@ class Plan:
                 _core(self._schema),
                 self._document,
                 context_value=context,
-                variable_values=dict(variables or {}),
+                variable_values=variables,
                 operation_name=name.value if name else None,
                 is_awaitable=is_awaitable,
                 executor_class=self._schema.execution_context_class,
                 operation_extensions=None,
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A plan with its variables, as they came and as the schema takes them.
+
+    `price`: how many values there may be in the answer; 0 for few.
+    """
+
+    plan: Plan
+    raw: dict[str, Any]
+    values: VariableValues
+    price: int
+
+    async def run(self, context: object) -> ExecutionResult:
+        """Carry it out, as often as wanted. What goes wrong is told in the errors of the result."""
+        return await self.plan.run(self, context)
 
 
 class Plans:

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping
 
 import strawberry
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLObjectType, GraphQLType
 from strawberry.extensions import ParserCache, ValidationCache
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
@@ -26,10 +26,22 @@ _REMEMBERED_OPERATIONS = 500
 class Schema(strawberry.Schema):
     """Errors are logged by reference, not printed with their cause."""
 
+    def _extend_introspection(self) -> None:
+        super()._extend_introspection()
+        of_types = self._schema.type_map["__Type"]
+        assert isinstance(of_types, GraphQLObjectType)  # noqa: S101  # says the specification
+        of_types.fields["isOneOf"].resolve = _is_one_of
+
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
         """Errors are logged where they are written out, in `written`."""
+
+
+def _is_one_of(kind: GraphQLType, _info: object) -> bool:
+    """Strawberry's fails for types that are wrapped, with as many errors as there are of them."""
+    definition = getattr(kind, "extensions", {}).get("strawberry-definition")
+    return bool(definition and getattr(definition, "is_one_of", False))
 
 
 schema = Schema(

@@ -8,23 +8,23 @@ was answered: nothing of ours allows other origins to read it.
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self, TypeVar
-from weakref import WeakValueDictionary
 
 from graphql import GraphQLError, OperationType
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
 from api.access import Caller, Keyring, Scope, Unauthenticated
+from api.documents import Json
 from api.gateway.gateway import Gateway, Operation
 from api.gateway.planning import MAX_REQUEST_BYTES
 from api.gateway.writes import Writer
 from api.graphql.context import Context
-from api.graphql.plans import RULES, WITHOUT_INTROSPECTION, Plan, Plans
+from api.graphql.plans import RULES, WITHOUT_INTROSPECTION, Plan, Plans, Ready
 from api.graphql.schema import schema, written
 from api.http.answers import Answers, Key
 from api.http.graphiql import PAGE_HEADERS
@@ -51,9 +51,10 @@ _LARGE = 1_000_000  # bytes of a body, from which they are few at once: each tak
 _LARGE_AT_ONCE = 2
 # What a request costs beside being one, in requests of the usual kind.
 _BYTES_A_REQUEST = 20_000  # of a body, in which secrets may have to be looked for
+_PAID_AT_ONCE = 50  # requests, of a body that is yet to come in full
 _CHARACTERS_A_REQUEST = 200  # of a document that was not seen before
 _VALUES_A_REQUEST = 200  # that may be in the answer
-_DEAR = 10  # requests, from which a caller gets what it asks for one by one
+_MOST_ERRORS = 100  # of one operation
 _REFUSED_SECONDS = 1.0  # until a caller who has asked too often hears of it, and can ask again
 _BODY_SECONDS = 60.0  # for a body to arrive
 _QUERY_SECONDS = 30.0  # for a query, whatever it has to wait for
@@ -122,7 +123,6 @@ class GraphQLEndpoint:
         self._keyring = keyring
         self._rate = rate
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._plans = Plans(schema, RULES if introspection else WITHOUT_INTROSPECTION)
         self._persisted = Persisted()
         self._answers = Answers(gateway)
@@ -150,8 +150,7 @@ class GraphQLEndpoint:
         match call.method:
             case "POST":
                 caller = await self._caller(call)  # who may not come in has nothing read either
-                raw = await self._body(call)
-                await self._charge(len(raw) // _BYTES_A_REQUEST, call, caller)
+                raw = await self._body(call, caller)
             case "GET" | "HEAD":
                 if self._page and call.is_for_the_page:
                     return self._page
@@ -201,6 +200,7 @@ class GraphQLEndpoint:
         if not price or self._rate is None:
             return
         if wait := await self._rate.seconds_to_wait(caller.name or call.address, price):
+            await call.held.aclose()
             # Whoever asks again at once costs as much as a request that is answered.
             await asyncio.sleep(_REFUSED_SECONDS)
             raise Refused(
@@ -213,8 +213,11 @@ class GraphQLEndpoint:
                 retryAfter=wait,
             )
 
-    async def _body(self, call: _Call) -> bytes:
-        """The body of a POST. Raises Refused if it is no JSON, too large or too slow, and Gone."""
+    async def _body(self, call: _Call, caller: Caller) -> bytes:
+        """The body of a POST, paid for as it comes.
+
+        Raises Refused if it is no JSON, too large, too slow or too dear, and Gone.
+        """
         if not is_json(call.headers.get(b"content-type")):
             raise Refused(
                 415, "Send JSON in UTF-8, as Content-Type: application/json.", hang_up=True
@@ -223,7 +226,7 @@ class GraphQLEndpoint:
             raise Refused(415, "Send the body as it is, without a Content-Encoding.", hang_up=True)
         if int(call.headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:
             raise _too_large()
-        body, is_large = bytearray(), False
+        body, is_large, paid = bytearray(), False, 0
         try:
             async with asyncio.timeout(_BODY_SECONDS):
                 while True:
@@ -236,7 +239,12 @@ class GraphQLEndpoint:
                         await call.held.enter_async_context(self._large)
                     if len(body) > MAX_BODY_BYTES:
                         raise _too_large()
-                    if not message.get("more_body"):
+                    is_whole = not message.get("more_body")
+                    due = len(body) // _BYTES_A_REQUEST - paid
+                    if is_whole or due >= _PAID_AT_ONCE:
+                        await self._charge(due, call, caller)
+                        paid += due
+                    if is_whole:
                         return bytes(body)
         except TimeoutError:
             said = f"The request did not arrive within {_BODY_SECONDS:g} seconds."
@@ -258,23 +266,21 @@ class GraphQLEndpoint:
             await self._charge(len(text) // _CHARACTERS_A_REQUEST, call, caller)
         plan = self._plans.plan(text, asked.operation_name)
         if not isinstance(plan, Plan):
-            return answered(media_type, {"errors": [written(error, {}) for error in plan]})
+            return answered(media_type, {"errors": _written(plan, {})})
         is_mutation = plan.operation is OperationType.MUTATION
         if is_mutation and not is_post:
             said = "Send a mutation by POST: a GET changes nothing."
             raise Refused(405, said, headers=((b"allow", b"POST"),))
         _check_scope(caller, Scope.WRITE if is_mutation else Scope.READ)
         self._persisted.remember(asked)
-        price = plan.price(asked.variables) // _VALUES_A_REQUEST
-        await self._charge(price, call, caller)
-        if is_mutation:
-            price += len(key[2]) // _BYTES_A_REQUEST  # paid for already
+        ready = plan.ready(asked.variables)
+        if not isinstance(ready, Ready):
+            return answered(media_type, {"errors": _written(ready, {})})
+        await self._charge(ready.price // _VALUES_A_REQUEST, call, caller)
         for left in (0,) if is_mutation else _REPEATS:
             async with Operation(self._gateway, repeats=left > 0) as reads:
                 context = Context(self._gateway, self._writer, reads, caller)
-                running = plan.run(asked.variables, context)
-                if price >= _DEAR:
-                    running = self._one_by_one(running, call, caller)
+                running = ready.run(context)
                 # A mutation goes on: what its caller asked for is done, also if nobody hears of it.
                 result = await (running if is_mutation else _in_time(running, call))
             if not reads.has_moved:
@@ -285,25 +291,20 @@ class GraphQLEndpoint:
         if result.data is not None or any(error.path for error in result.errors or ()):
             answer["data"] = result.data  # else it was not carried out at all
         if result.errors:
-            answer["errors"] = [written(error, context.saved) for error in result.errors]
+            answer["errors"] = _written(result.errors, context.saved)
         draft = answered(media_type, answer, may_be_kept=not is_post and not result.errors)
         if _VOLATILE.isdisjoint(plan.fields) and not result.errors and (basis := reads.basis):
             self._answers.keep(key, draft, basis)
         return draft
 
-    async def _one_by_one(
-        self, work: Coroutine[object, object, T], call: _Call, caller: Caller
-    ) -> T:
-        """What comes of it, when all that is dear and that this caller asked for before is done.
 
-        So what one asks for at once is not done at once, in the time of all others.
-        """
-        turn = self._turns.setdefault(caller.name or call.address, asyncio.Lock())
-        try:
-            async with turn:
-                return await work
-        finally:
-            work.close()  # where nobody waits for its turn any more
+def _written(errors: Sequence[GraphQLError], saved: Mapping[str | int, str]) -> list[Json]:
+    """Errors as they go into the answer. Of very many, one tells how many more there are."""
+    told: list[Json] = [written(error, saved) for error in errors[:_MOST_ERRORS]]
+    if (more := len(errors) - _MOST_ERRORS) > 0:
+        more_of_them = GraphQLError(f"There are {more:,} more errors.")
+        told.append(written(more_of_them, saved))
+    return told
 
 
 def _check_scope(caller: Caller, scope: Scope) -> None:

@@ -35,8 +35,9 @@ class _Purse:
 class Rate:
     """At most `most` requests a minute for each caller, by the clock's minutes.
 
-    A dear one counts for several. Where processes count together, what one has taken and not used
-    is lost to the others: up to a twentieth of the limit for each process.
+    A dear one counts for several, a quarter of them at most: whatever is allowed can be paid for.
+    Where processes count together, what one has taken and not used is lost to the others: a
+    twentieth of the limit, or the price of a dear request that was refused.
     """
 
     def __init__(self, most: int, count: Count, clock: Callable[[], float] = time.time) -> None:
@@ -48,11 +49,11 @@ class Rate:
         self._alone_until = 0.0
 
     async def seconds_to_wait(self, caller: str, price: int = 1) -> int:
-        """Count so many requests, or all that there may be, or none.
+        """Count so many requests, or none.
 
         More than 0 if that is too much: seconds until the next minute.
         """
-        now, price = self._clock(), min(price, self.most)
+        now, price = self._clock(), min(price, max(1, self.most // 4))
         purse = self._purses.get(caller)
         if purse is None or purse.window != int(now // _WINDOW):
             purse = self._purses[caller] = _Purse(int(now // _WINDOW))

@@ -241,7 +241,7 @@ class Master:
     async def entries_at(self, tree: str, paths: Iterable[str]) -> dict[str, TreeEntry | None]:
         """What lies at each path below a root tree: a request for each level, where not known."""
         asked = list(paths)
-        listings = await self.listings_at(tree, directories_above(asked))
+        listings = await self.listings_at(tree, directories_above(asked)) if asked else {}
         found: dict[str, TreeEntry | None] = {}
         for path in asked:
             directory, _, name = path.rpartition("/")

@@ -1,9 +1,9 @@
 """A client that does what it should not, in a process of its own, until its time is over.
 
 All at once, each again as soon as the last time has ended: queries that are too deep, queries that
-are as dear as the limits allow, bodies of 24 MB, bodies that hardly arrive, and hanging up in the
-middle. It does not wait when it is told to. Says when it is ready, begins when it is given a line,
-and prints how often it did what, and what it was answered.
+are as dear as the limits allow, the schema, bodies of 24 MB, bodies that hardly arrive, and hanging
+up in the middle. It does not wait when it is told to. Says when it is ready, begins when it gets a
+line, and prints how often it did what, and what it was answered.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from tests.bench.load import HOST
 
 PATIENCE = 5.0  # seconds for an answer
 SLOW_CONNECTIONS = 50
+AT_ONCE = 10  # of the same kind, where the answers are large
 BYTE_SECONDS = 0.1  # between two bytes of a slow body
 HUGE = 24_000_000  # bytes
 
@@ -53,6 +54,12 @@ def large_to_answer(number: int) -> str:
     return f"query Large{number} {{ {lists} }}"
 
 
+def schema_again_and_again(number: int) -> str:
+    fields = "fields { name type { name kind isOneOf ofType { name isOneOf } } }"
+    lists = " ".join(f"s{n}: __schema {{ types {{ name {fields} }} }}" for n in range(4))
+    return f"query Schema{number} {{ {lists} }}"
+
+
 def huge(number: int) -> bytes:
     """JSON of as many small things as fit."""
     things = [0] * (HUGE // 2)
@@ -76,7 +83,8 @@ class Misbehaving:
         ways: list[tuple[str, Callable[[], Awaitable[str]]]] = [
             ("deep", lambda: self._ask(self._query(deep))),
             ("long to check", lambda: self._ask(self._query(long_to_check))),
-            ("large to answer", lambda: self._ask(self._query(large_to_answer))),
+            *[("large to answer", lambda: self._ask(self._query(large_to_answer)))] * AT_ONCE,
+            ("schema", lambda: self._ask(self._query(schema_again_and_again))),
             ("huge", lambda: self._ask(body)),
             ("hung up", lambda: self._hang_up(self._query(large_to_answer))),
             *[("slow", lambda: self._dribble(over))] * SLOW_CONNECTIONS,

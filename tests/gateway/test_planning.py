@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.documents import Collection, FieldValue, Layout, blob_oid, directories_above, folded
+from api.documents import Collection, FieldValue, Layout, blob_oid, directories_above
 from api.gateway.changes import Delete, Rename, Update
 from api.gateway.errors import BadInput, Conflict, GatewayError, LimitExceeded, NotFound
 from api.gateway.planning import (
@@ -61,13 +61,11 @@ def names_around(files: Files, *others: str) -> dict[str, Names]:
     """What lies in each directory. `others`: what else there is, directories with a slash."""
     there = {path for path, found in files.items() if found} | set(others)
     there |= {f"{d}/" for d in directories_above(there) if d}
-    names: dict[str, Names] = {d: {} for d in {"s", *directories_above(files)}}
+    names: dict[str, list[str]] = {d: [] for d in {"s", *directories_above([*files, *there])}}
     for path in there:
-        directory, _, name = path.removesuffix("/").rpartition("/")
-        spelt = path.removeprefix(f"{directory}/" if directory else "")
-        alike = names[directory].get(folded(name), ())
-        names[directory] = {**names[directory], folded(name): [*alike, spelt]}
-    return names
+        directory = path.removesuffix("/").rpartition("/")[0]
+        names[directory].append(path.removeprefix(f"{directory}/" if directory else ""))
+    return {directory: Names(found) for directory, found in names.items()}
 
 
 def saved(files: Files, draft: Plan) -> dict[str, bytes]:
@@ -470,7 +468,7 @@ def test_of_two_writes_the_second_waits_until_it_is_known_what_became_of_the_fir
 
 def test_what_lies_around_is_asked_for_together_with_what_lies_there() -> None:
     with pytest.raises(Lacking) as lacking:
-        plan([write(add(A, chosen=True))], {}, {"": {}}, layout=LAYOUT, max_bytes=9)
+        plan([write(add(A, chosen=True))], {}, {"": Names([])}, layout=LAYOUT, max_bytes=9)
 
     assert lacking.value.paths == {A}
     assert lacking.value.directories == {"s"}

@@ -34,6 +34,18 @@ def test_the_schema_in_the_repository_is_the_schema_of_the_code() -> None:
     assert (ROOT / "schema.graphql").read_text() == schema.as_str() + "\n"
 
 
+def test_whatever_kind_of_type_may_be_asked_whether_it_is_one_of() -> None:
+    answer = schema.execute_sync(
+        """{ __type(name: "Session") { isOneOf fields { type { isOneOf ofType { isOneOf } } } }
+             input: __type(name: "DocumentOperation") { isOneOf } }"""
+    )
+
+    assert answer.errors is None
+    assert answer.data is not None
+    assert answer.data["input"] == {"isOneOf": True}
+    assert answer.data["__type"]["isOneOf"] is False
+
+
 def test_every_type_and_field_of_the_contract_is_there_with_its_type(
     ours: GraphQLSchema, contract: GraphQLSchema
 ) -> None:

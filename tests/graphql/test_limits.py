@@ -17,8 +17,9 @@ from api.graphql.limits import (
     read,
     shape_errors,
 )
-from api.graphql.plans import Plan, Plans
+from api.graphql.plans import Plan, Plans, Ready
 from api.graphql.schema import schema
+from tests.graphql.running import run
 
 PLANS = Plans(schema)
 FRAGMENTS_OF_FRAGMENTS = 30
@@ -190,7 +191,8 @@ def test_however_fragments_and_fields_are_nested_they_are_counted() -> None:
         ),
         ("{ a: sessions { totalCount } b: sessions { totalCount } }", 4),
         ("{ node(id: 1) { ... on Session { title } ... on Project { name } } }", 3),
-        ("{ __schema { types { name } } }", 1),
+        ("{ __schema { types { name } } }", 5_000),
+        ('{ __type(name: "Session") { name } __typename }', 501),
         (
             "mutation { commitDocuments(operations: []) { documents { ... on Session { id } } } }",
             1 + 100 * 2,
@@ -217,7 +219,7 @@ async def test_lists_within_lists_are_refused_for_the_sizes_that_are_too_much() 
     )
     assert isinstance(plan, Plan)
     for variables in ({"n": 100}, {}):
-        result = await plan.run(variables, context=None)
+        result = await run(plan, variables, None)
 
         assert result.data is None
         assert result.errors
@@ -236,7 +238,7 @@ async def test_a_mutation_that_answers_too_much_is_not_carried_out() -> None:
         f"{{ project {{ sessions(first: $n) {{ nodes {{ project {{ {page} }} }} }} }} }} }}"
     )
     assert isinstance(plan, Plan)
-    result = await plan.run({"n": 1}, context=None)
+    result = await run(plan, {"n": 1}, None)
 
     assert result.data is None
     assert [too_many(error)[0] for error in result.errors or ()] == ["values"]
@@ -245,7 +247,9 @@ async def test_a_mutation_that_answers_too_much_is_not_carried_out() -> None:
 def price(query: str, variables: Mapping[str, object] | None = None) -> int:
     plan = PLANS.plan(query)
     assert isinstance(plan, Plan), plan
-    return plan.price(variables)
+    ready = plan.ready(variables)
+    assert isinstance(ready, Ready), ready
+    return ready.price
 
 
 def test_what_is_asked_for_every_day_has_no_price_beside_being_a_request() -> None:
@@ -253,15 +257,47 @@ def test_what_is_asked_for_every_day_has_no_price_beside_being_a_request() -> No
     assert price('mutation { deleteSession(input: {id: "x"}) { id } }') == 0
 
 
-@pytest.mark.parametrize("default", ["", " = 5"])
-def test_the_price_is_that_of_the_sizes_that_are_asked_for_or_of_the_largest(default: str) -> None:
-    query = (
-        f"query ($n: Int{default}) {{ projects(first: 10) {{ nodes "
-        "{ sessions(first: $n) { nodes { id title status } } } } }"
-    )
+@pytest.mark.parametrize(
+    ("default", "variables", "size"),
+    [
+        ("", {"n": 3}, 3),
+        ("", {"n": 99.0}, 99),
+        ("", {}, 20),
+        (" = 70", {}, 70),
+        (" = 70", {"n": None}, 20),
+        (" = 70", {"n": 2}, 2),
+    ],
+)
+@pytest.mark.parametrize("kind", ["query", "mutation"])
+def test_the_price_is_that_of_the_sizes_that_there_will_be(
+    kind: str, default: str, variables: dict[str, object], size: int
+) -> None:
+    sessions = "sessions(first: $n) { nodes { id title status } }"
+    if kind == "query":
+        query = f"query ($n: Int{default}) {{ projects(first: 10) {{ nodes {{ {sessions} }} }} }}"
+        expected = 1 + 10 * (1 + 1 + size * 4)
+    else:
+        lists = " ".join(f"l{n}: {sessions}" for n in range(8))
+        query = (
+            f'mutation ($n: Int{default}) {{ createProject(input: {{name: "P", '
+            f'markdown: "x"}}) {{ project {{ {lists} }} }} }}'
+        )
+        expected = 1 + 1 + 8 * (1 + size * 4)
 
-    assert price(query, {"n": 3}) == 1 + 10 * (1 + 1 + 3 * 4)
-    assert price(query, {}) == price(query) == price(query, {"n": 100}) == 1 + 10 * (2 + 100 * 4)
+    assert price(query, variables) == expected
+
+
+def test_the_schema_has_its_price_and_is_told_once_or_thrice() -> None:
+    introspection = get_introspection_query(input_value_deprecation=True)
+    schema = "__schema { types { name } }"
+
+    assert price(introspection) >= 5_000
+    assert refusal(f"{{ a: {schema} b: {schema} c: {schema} }}") is None
+    plan = PLANS.plan("{" + " ".join(f"a{n}: {schema}" for n in range(5)) + "}")
+    assert isinstance(plan, Plan)
+    ready = plan.ready({})
+    assert not isinstance(ready, Ready)
+    assert too_many(ready[0]) == ("values", 25_000)
 
 
 def test_tools_may_ask_for_the_schema() -> None:

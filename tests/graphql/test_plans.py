@@ -24,6 +24,7 @@ from api.graphql.execution import is_awaitable
 from api.graphql.plans import Plan, Plans
 from tests.graphql import toy
 from tests.graphql.questions import Question, question
+from tests.graphql.running import run
 
 PLANS = Plans(toy.schema)
 
@@ -93,8 +94,10 @@ def assert_same(result: ExecutionResult, expected: ExecutionResult) -> None:
             assert one.path != other.path or told(one) == told(other)
 
 
-# Some of what it gives up on it never awaits.
+# Some of what it gives up on it never awaits, and in the midst of a named tuple no warning can be
+# given.
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @given(random=st.randoms(use_true_random=False))
 async def test_a_plan_answers_as_graphql_core_does(random: Random) -> None:
     asked = question(random, toy.schema._schema, toy.VALUES)
@@ -104,7 +107,7 @@ async def test_a_plan_answers_as_graphql_core_does(random: Random) -> None:
     expected = await executed(toy.schema, asked)
 
     for _ in range(2):
-        result = await plan.run(deepcopy(asked.variables), None)
+        result = await run(plan, deepcopy(asked.variables), None)
 
         assert_same(result, expected)
         assert len(asyncio.all_tasks()) == 1
@@ -138,7 +141,7 @@ async def test_lists_of_plain_objects_are_those_of_graphql_core(kind: str, field
     ):
         expected = await executed(toy.schema, Question(asked, {}))
 
-        assert_same(await planned(asked).run(None, None), expected)
+        assert_same(await run(planned(asked), None, None), expected)
 
 
 @pytest.fixture
@@ -167,15 +170,15 @@ NESTED = """{
 async def test_a_run_that_is_cancelled_at_any_step_leaves_nothing(
     unraisable: list[object], steps: int
 ) -> None:
-    run = asyncio.create_task(planned(NESTED).run({}, None))
+    running = asyncio.create_task(run(planned(NESTED), {}, None))
     for _ in range(steps):
         await asyncio.sleep(0)
-    done = run.done()
-    run.cancel()
+    done = running.done()
+    running.cancel()
 
     if not done:
         with pytest.raises(asyncio.CancelledError):
-            await run
+            await running
     assert len(asyncio.all_tasks()) == 1
     gc.collect()
     assert unraisable == []
@@ -192,7 +195,7 @@ async def test_a_run_that_is_cancelled_at_any_step_leaves_nothing(
     ],
 )
 async def test_what_counts_no_more_is_not_left_behind(unraisable: list[object], query: str) -> None:
-    result = await planned(query).run({}, None)
+    result = await run(planned(query), {}, None)
 
     assert result.errors
     assert len(asyncio.all_tasks()) == 1
@@ -227,8 +230,8 @@ async def test_a_field_that_fails_takes_no_load_from_others_who_wait_for_it() ->
             return One()
 
     plans = Plans(strawberry.Schema(Query))
-    result = await planned("{ a: one { loaded fails } b: one { loaded } }", plans).run(
-        {}, DataLoader(load)
+    result = await run(
+        planned("{ a: one { loaded fails } b: one { loaded } }", plans), {}, DataLoader(load)
     )
 
     assert result.data == {"a": None, "b": {"loaded": 1}}
@@ -261,7 +264,7 @@ async def test_siblings_are_loaded_together() -> None:
             return [One(key=n) for n in range(3)]
 
     plans = Plans(strawberry.Schema(Query))
-    result = await planned("{ all { loaded also } }", plans).run({}, DataLoader(load))
+    result = await run(planned("{ all { loaded also } }", plans), {}, DataLoader(load))
 
     assert result.data == {"all": [{"loaded": n, "also": n + 10} for n in range(3)]}
     assert [sorted(keys) for keys in asked] == [[0, 1, 2, 10, 11, 12]]
@@ -270,7 +273,7 @@ async def test_siblings_are_loaded_together() -> None:
 async def test_introspection_is_answered_as_by_graphql_core() -> None:
     query = get_introspection_query(input_value_deprecation=True)
 
-    result = await planned(query).run({}, None)
+    result = await run(planned(query), {}, None)
 
     assert_same(result, await executed(toy.schema, Question(query, {})))
 
@@ -280,7 +283,7 @@ async def test_fragments_that_double_at_every_level_cost_as_much_as_they_are_lon
     query = f"{{ ...F0 }} {spread} fragment F30 on Query {{ branch {{ label }} }}"
 
     async with asyncio.timeout(20):
-        result = await planned(query).run({}, None)
+        result = await run(planned(query), {}, None)
 
     assert result.data == {"branch": {"label": "a branch"}}
 
@@ -297,7 +300,7 @@ async def test_what_is_null_is_compiled_no_deeper() -> None:
     )
 
     async with asyncio.timeout(20):
-        result = await planned(query).run({}, None)
+        result = await run(planned(query), {}, None)
 
     assert result.data == {"thing": {"a": None, "b": None}}
 
@@ -330,6 +333,6 @@ async def test_plans_are_bounded_by_their_number_and_by_their_length() -> None:
 async def test_a_resolver_that_changes_what_it_is_given_changes_it_for_nobody_else() -> None:
     plan = planned("{ echo(wishes: {many: [1], free: {a: 1}}, many: [2], free: [3]) }")
 
-    first, second = await plan.run({}, None), await plan.run({}, None)
+    first, second = await run(plan, {}, None), await run(plan, {}, None)
 
     assert first.data == second.data

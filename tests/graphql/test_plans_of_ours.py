@@ -13,6 +13,7 @@ from api.graphql.limits import Cost
 from api.graphql.plans import Plan, Plans
 from api.graphql.schema import schema
 from tests.graphql.questions import Question, Value, question
+from tests.graphql.running import run
 from tests.graphql.test_plans import assert_same, executed
 from tests.system import System
 
@@ -56,7 +57,7 @@ VALUES: dict[str, Value] = {
 async def planned(system: System, plan: Plan, asked: Question) -> ExecutionResult:
     async with Operation(system.parts.gateway) as operation:
         context = Context(system.parts.gateway, system.parts.writer, operation, ANYBODY)
-        return await plan.run(asked.variables, context)
+        return await run(plan, asked.variables, context)
 
 
 async def expected(system: System, asked: Question) -> ExecutionResult:

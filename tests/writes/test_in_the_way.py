@@ -2,8 +2,10 @@
 
 import asyncio
 
+import asyncpg
 import pytest
 
+from sandbox.github import Fault
 from tests.sync.oracle import SUBMODULE, SYMLINK, assert_equals_master
 from tests.sync.oracle import commit as push
 from tests.system import Answer, System
@@ -162,3 +164,120 @@ async def test_two_in_one_mutation_are_refused_together(system: System) -> None:
     assert answer.code == "CONFLICT"
     assert answer.errors[0]["extensions"]["operation"] == 1
     assert system.github.head == head
+
+
+@HOW
+@pytest.mark.parametrize(
+    ("path", "other", "content"),
+    [
+        ("autosaves/deep/Note.md", "autosaves/deep/note.md", b"x"),
+        ("autosaves/deep/link/new.md", "autosaves/deep/link", LINK),
+    ],
+)
+async def test_what_lies_around_a_later_operation_is_looked_at_as_well(
+    system: System, is_synced: bool, path: str, other: str, content: bytes | tuple[str, bytes]
+) -> None:
+    """That is asked for when the directories above are known already."""
+    head = push(system.github.path, {other: content})
+    if is_synced:
+        await system.sync()
+
+    answer = await commit_documents(
+        system,
+        {"createSession": {"title": "T", "markdown": "x", "path": "autosaves/first.md"}},
+        {"createSession": {"title": "T", "markdown": "x", "path": path}},
+    )
+
+    assert answer.code == "CONFLICT"
+    assert answer.errors[0]["extensions"]["operation"] == 1
+    assert system.github.head == head
+
+
+@HOW
+@pytest.mark.parametrize("double", ["Autosaves/picture.png", "AUTOSAVES", "autosaves/2026/11."])
+async def test_a_directory_that_has_a_double_already_is_written_to_as_ever(
+    system: System, is_synced: bool, double: str
+) -> None:
+    """Who pushes one must not keep everybody from saving."""
+    push(system.github.path, {double: b"x"})
+    if is_synced:
+        await system.sync()
+
+    created = await create(system, "autosaves/2026/11/new.md")
+    titled = await attempt(system, "createSession", title="T", markdown="x")
+
+    assert created.errors == titled.errors == []
+
+
+@HOW
+async def test_a_directory_is_renamed_by_its_last_document(system: System, is_synced: bool) -> None:
+    push(system.github.path, {"autosaves/Notes/a.md": b"x", "autosaves/Notes/deep/b.md": b"x"})
+    if is_synced:
+        await system.sync()
+    first = await commit_documents(
+        system, {"rename": {"id": "autosaves/Notes/a.md", "path": "autosaves/notes/a.md"}}
+    )
+    both = await commit_documents(
+        system,
+        {"rename": {"id": "autosaves/Notes/deep/b.md", "path": "autosaves/b.md"}},
+        {"rename": {"id": "autosaves/Notes/a.md", "path": "autosaves/notes/a.md"}},
+    )
+
+    assert first.code == "CONFLICT"  # there would be a directory beside it
+    assert both.errors == []
+    assert {"autosaves/b.md", "autosaves/notes/a.md"} <= paths_at_master(system)
+
+
+@HOW
+async def test_a_document_is_renamed_to_below_itself(system: System, is_synced: bool) -> None:
+    push(system.github.path, {"autosaves/x.md": b"x"})
+    if is_synced:
+        await system.sync()
+
+    answer = await commit_documents(
+        system, {"rename": {"id": "autosaves/x.md", "path": "autosaves/x.md/y.md"}}
+    )
+
+    assert answer.errors == []
+    assert "autosaves/x.md/y.md" in paths_at_master(system)
+    await system.sync()
+    await assert_equals_master(
+        system.parts.gateway.cache, system.github.path, system.parts.gateway.layout
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        r"UPDATE directories SET others = '\x00ff' WHERE path = 'autosaves'",
+        "UPDATE directories SET others = convert_to('1 a', 'UTF8') WHERE path = 'autosaves'",
+        "UPDATE sessions SET directory = 'autosaves' WHERE path LIKE '%drill%'",
+        "UPDATE directories SET tree = '' WHERE path = 'autosaves/2026'",
+    ],
+)
+async def test_where_the_cache_is_damaged_the_master_is_looked_at(
+    system: System, database_url: str, damage: str
+) -> None:
+    push(system.github.path, {"autosaves/note.md": b"x"})
+    await system.sync()
+    connection = await asyncpg.connect(database_url)
+    assert await connection.execute(damage) != "UPDATE 0"
+    await connection.close()
+
+    refused = await create(system, "autosaves/Note.md")
+    saved = await attempt(system, "createSession", title="T", markdown="x")
+
+    assert refused.code == "CONFLICT"
+    assert saved.errors == []
+
+
+async def test_a_directory_that_is_gone_without_a_word_is_in_nobodys_way(system: System) -> None:
+    push(system.github.path, {"autosaves/Deep/a.md": b"x"})
+    await system.sync()
+    lost = system.github.faults.add(Fault(kind="dropped", when="after", operation="mutation"))
+    deleted = await commit_documents(system, {"delete": {"id": "autosaves/Deep/a.md"}})
+    assert (deleted.errors, lost.struck) == ([], 1)
+    await create(system, "autosaves/other.md")
+    await system.sync()
+
+    assert (await create(system, "autosaves/deep/b.md")).errors == []

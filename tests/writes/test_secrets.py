@@ -1,14 +1,20 @@
 """Secrets stay out of git: refused, redacted or allowed, and told to nobody."""
 
+import asyncio
+import threading
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from api.access import Scope, new_key
+from api.gateway.changes import Create, Request
+from api.gateway.cleaning import cleaned
 from sandbox.github import GitHub
 from tests.clone import Clone, git
 from tests.fake_secrets import GITHUB_TOKEN, PASSWORD, url
 from tests.system import Answer, System, running
+from tests.waiting import until
 from tests.writes.asking import (
     DRILL,
     ROOM,
@@ -342,3 +348,67 @@ async def test_an_old_secret_can_be_taken_out_with_redact(system: System, clone:
     await write(system, "updateSession", id=DRILL, markdown=text.markdown, secrets="REDACT")
 
     assert GITHUB_TOKEN not in at_master(system, DRILL).decode()
+
+
+async def test_of_one_caller_one_long_text_is_looked_through_at_a_time(
+    github: GitHub, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that it sends at once would have all CPUs; others and short texts do not wait for it."""
+    keys = {name: new_key(name, [Scope.WRITE]) for name in ("claude", "ann")}
+    let_go, looking = threading.Event(), Counter[str]()
+
+    def held(request: Request, *arguments: Any, **more: Any) -> Request:
+        [change] = request.changes
+        assert isinstance(change, Create)
+        if len(change.markdown) > 100_000:
+            looking[request.caller or ""] += 1
+            assert let_go.wait(60)
+        return cleaned(request, *arguments, **more)
+
+    monkeypatch.setattr("api.gateway.writes.cleaned", held)
+    environment = {"API_KEYS": ",".join(str(key) for _, key in keys.values())}
+    async with running(github, database_url, environment) as system:
+
+        async def save(name: str, length: int) -> int:
+            variables = {"input": {"title": "T", "markdown": "word " * (length // 5)}}
+            async with system.http.post(
+                f"{system.url}/graphql",
+                json={"query": mutation("createSession"), "variables": variables},
+                headers={"Authorization": f"Bearer {keys[name][0]}"},
+            ) as response:
+                assert "errors" not in await response.json()
+            return length
+
+        async def one_of_each() -> bool:
+            return looking == {"claude": 1, "ann": 1}
+
+        long = [asyncio.create_task(save("claude", 200_000)) for _ in range(3)]
+        long.append(asyncio.create_task(save("ann", 200_000)))
+        await until(one_of_each, "each is looked through")
+        assert await save("claude", 1_000)
+        assert await one_of_each()
+        let_go.set()
+        await asyncio.gather(*long)
+    assert looking == {"claude": 3, "ann": 1}
+
+
+async def test_who_waits_in_vain_for_a_look_at_a_long_text_is_told_that_nothing_was_saved(
+    github: GitHub, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+
+    def held(*arguments: Any, **more: Any) -> Request:
+        assert let_go.wait(60)
+        return cleaned(*arguments, **more)
+
+    monkeypatch.setattr("api.gateway.writes.cleaned", held)
+    async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "1"}) as system:
+        head, long = system.github.head, new(markdown="word " * 40_000)
+        both = [asyncio.create_task(attempt(system, "createSession", **long)) for _ in range(2)]
+        [waited], [looked_at] = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        let_go.set()
+
+        assert waited.result().code == "RATE_LIMITED"
+        assert (await looked_at).code == "MASTER_UNAVAILABLE"  # there was no time left for GitHub
+        assert "Nothing was saved" in waited.result().errors[0]["message"]
+        assert system.github.head == head
