@@ -110,7 +110,7 @@ def test_who_does_not_end_a_head_is_hung_up_on(
 def test_a_second_head_has_to_end_as_well(
     door: int, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
-    monkeypatch.setattr("api.http.protocol._HEAD_SECONDS", 0.3)
+    monkeypatch.setattr("api.http.protocol._HEAD_SECONDS", 2.0)
     with connected(door) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" + said)
 
