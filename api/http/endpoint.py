@@ -227,6 +227,7 @@ class GraphQLEndpoint:
         if int(call.headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:
             raise _too_large()
         body, is_large, paid = bytearray(), False, 0
+        dearest = self._rate.dearest if self._rate else 0
         try:
             async with asyncio.timeout(_BODY_SECONDS):
                 while True:
@@ -240,7 +241,7 @@ class GraphQLEndpoint:
                     if len(body) > MAX_BODY_BYTES:
                         raise _too_large()
                     is_whole = not message.get("more_body")
-                    due = len(body) // _BYTES_A_REQUEST - paid
+                    due = min(len(body) // _BYTES_A_REQUEST, dearest) - paid
                     if is_whole or due >= _PAID_AT_ONCE:
                         await self._charge(due, call, caller)
                         paid += due

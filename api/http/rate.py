@@ -42,6 +42,7 @@ class Rate:
 
     def __init__(self, most: int, count: Count, clock: Callable[[], float] = time.time) -> None:
         self.most = most
+        self.dearest = max(1, most // 4)
         self._count = count
         self._clock = clock
         self._portion = ceil(most / _PORTIONS)
@@ -53,7 +54,7 @@ class Rate:
 
         More than 0 if that is too much: seconds until the next minute.
         """
-        now, price = self._clock(), min(price, max(1, self.most // 4))
+        now, price = self._clock(), min(price, self.dearest)
         purse = self._purses.get(caller)
         if purse is None or purse.window != int(now // _WINDOW):
             purse = self._purses[caller] = _Purse(int(now // _WINDOW))

@@ -262,6 +262,18 @@ async def test_what_is_known_by_now_costs_no_more_than_any_other_request(
     assert found == [200] * 30 + [429]  # 1 + 10 for the first
 
 
+async def test_a_body_costs_a_quarter_of_the_limit_at_most(
+    github: GitHub, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it is cut when it comes."""
+    monkeypatch.setattr("api.app.Rate", partial(Rate, clock=lambda: 1_000.0))
+    large = {"query": "{ __typename }", "variables": {"x": "x" * 12_000_000}}
+    async with running(github, database_url, {"RATE_LIMIT_PER_MINUTE": "400"}) as system:
+        found = [await status_of(system, "none", large) for _ in range(4)]
+
+    assert found == [200] * 3 + [429]  # 101 each
+
+
 @pytest.mark.parametrize("most", [4, 40, 600, 3_000])
 async def test_whatever_is_allowed_can_be_paid_for(most: int) -> None:
     rate = Rate(most, Shared().count, lambda: 1_000.0)
@@ -314,4 +326,4 @@ async def test_a_body_is_paid_for_as_it_comes_and_one_refused_holds_nobody_up(
         for _ in range(4):
             assert await asyncio.wait_for(status_of(system, yours, large), 5) == 200
         for writer in refused:
-            writer.close()
+            writer.transport.abort()
