@@ -343,16 +343,33 @@ class Snapshot(Questions):
             found |= {row["path"]: (row["revision"], row["mode"]) for row in rows}
         return found
 
-    async def paths(self, directories: Iterable[str]) -> list[str]:
-        """The documents that lie directly in these directories. Quick, however many they are."""
-        found: list[str] = []
+    async def files_in(self, directories: Iterable[str]) -> list[tuple[str, str, int]]:
+        """Path, revision and mode of the documents that lie directly in these directories.
+
+        As `files`, and several times as quick where they are thousands.
+        """
+        found: list[tuple[str, str, int]] = []
         for table in TABLES.values():
-            paths = select(func.array_agg(col(table.path)).label("paths"))
-            [row] = await self._connection.rows(
-                paths.where(among(col(table.directory), directories))
-            )
-            found += row["paths"] or ()
+            columns = (col(table.path), col(table.revision), col(table.mode))
+            statement = select(
+                *(
+                    func.array_agg(column).label(name)
+                    for column, name in zip(columns, "prm", strict=True)
+                )
+            ).where(among(col(table.directory), directories))
+            [row] = await self._connection.rows(statement)
+            found += zip(row["p"] or (), row["r"] or (), row["m"] or (), strict=True)
         return found
+
+    async def are_filled(self, directories: Iterable[str]) -> set[str]:
+        """Those of these directories that have documents in or below them."""
+        filled: set[str] = set()
+        for directory in directories:
+            for table in TABLES.values():
+                within = col(table.path) > f"{directory}/", col(table.path) < f"{directory}0"
+                if await self._connection.rows(select(col(table.path)).where(*within).limit(1)):
+                    filled.add(directory)
+        return filled
 
     async def directories(self, parents: Iterable[str] | None = None) -> dict[str, str]:
         """The tree oid of each directory that is known, or that lies directly in one of these."""
@@ -363,13 +380,17 @@ class Snapshot(Questions):
         rows = await self._connection.rows(statement)
         return {row["path"]: row["tree"] for row in rows}
 
-    async def others(self, directories: Iterable[str] | None = None) -> dict[str, bytes]:
-        """The entries of each directory, or of these, that are no documents, as git writes them."""
-        statement = select(col(DirectoryRow.path), col(DirectoryRow.others))
-        if directories is not None:
-            statement = statement.where(among(col(DirectoryRow.path), directories))
-        rows = await self._connection.rows(statement)
+    async def others(self) -> dict[str, bytes]:
+        """The entries of each directory that are no documents, as git writes them."""
+        rows = await self._connection.rows(select(col(DirectoryRow.path), col(DirectoryRow.others)))
         return {row["path"]: row["others"] for row in rows}
+
+    async def known_directories(self, paths: Iterable[str]) -> dict[str, tuple[str, bytes]]:
+        """The tree oid and the other entries of each of these directories that is known."""
+        rows = await self._connection.rows(
+            select(*_all_of(DirectoryRow)).where(among(col(DirectoryRow.path), paths))
+        )
+        return {row["path"]: (row["tree"], row["others"]) for row in rows}
 
     async def totals(self, *, documents: int | None = None) -> Totals:
         """`documents`: how many there are, if that is known. To count them, all are read."""
@@ -454,7 +475,7 @@ class Snapshot(Questions):
 
 
 def _all_of(
-    table: type[HealthCheckRow] | type[SyncRow] | type[WorkerRow],
+    table: type[DirectoryRow] | type[HealthCheckRow] | type[SyncRow] | type[WorkerRow],
 ) -> list[ColumnElement[Any]]:
     return list(inspect(table).local_table.columns)
 

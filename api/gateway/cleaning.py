@@ -3,7 +3,7 @@
 Only what the caller sends is looked at: a document that has an old secret can still be changed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from api.documents import FieldValue, Json
@@ -43,6 +43,17 @@ def cleaned(request: Request, usual: SecretsPolicy, *, max_length: int) -> Reque
     message = texts.clean("message", request.message)
     texts.check()
     return replace(request, changes=changes, message=message)
+
+
+def texts_of(request: Request) -> Iterator[str]:
+    """All texts that are looked through."""
+    for sent in (request, *request.changes):
+        yield sent.message or ""
+    for change in request.changes:
+        if isinstance(change, Create | Update):
+            yield change.markdown or ""
+            for value in change.fields.values():
+                yield from value if isinstance(value, list | tuple) else [str(value)]
 
 
 def _cleaned(change: Change, texts: "_Texts") -> Change:

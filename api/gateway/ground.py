@@ -14,7 +14,7 @@ from api.gateway.planning import MAX_REQUEST_BYTES, File, Lacking, Names
 from api.master.errors import HeadMoved
 from api.master.fetching import Wanted
 from api.master.master import Head
-from api.master.trees import TreeEntry, parse_entries
+from api.master.trees import TREE_MODE, TreeEntry, entry_of, parse_entries, tree_oid
 
 log = logging.getLogger(__name__)
 
@@ -108,26 +108,45 @@ async def _names_in(
 async def _cached_names_in(
     gateway: Gateway, ground: Ground, directories: frozenset[str]
 ) -> dict[str, Names] | None:
-    """None where the cache is at another commit, or cannot be relied upon."""
+    """None where the cache is at another commit, or is damaged: all has to hash to the trees."""
     try:
         async with gateway.cache.snapshot() as snapshot:
             if snapshot.head is None or snapshot.head.commit != ground.head:
                 return None
-            documents = await snapshot.paths(directories)
+            listed = await snapshot.known_directories(directories)
+            documents = await snapshot.files_in(directories)
             below = await snapshot.directories(directories)
-            others = await snapshot.others(directories)
-        names = {path: _names_of(parse_entries(others.get(path, b""))) for path in directories}
-        for path in [*documents, *(f"{path}/" for path in below)]:
-            directory = path.removesuffix("/").rpartition("/")[0]
-            names[directory].append(path.removeprefix(f"{directory}/" if directory else ""))
+            # What became of these was never told: they may be gone.
+            unknown = {path for path, tree in below.items() if tree == UNKNOWN}
+            there = await snapshot.are_filled(unknown)
+            there |= {
+                p
+                for p, (_, others) in (await snapshot.known_directories(unknown)).items()
+                if others
+            }
+        entries = {d: parse_entries(listed[d][1]) if d in listed else [] for d in directories}
+        for path, revision, mode in documents:
+            directory, _, name = path.rpartition("/")
+            entries[directory].append(entry_of(name.encode(), mode, revision))
+        for path, tree in below.items():
+            directory, _, name = path.rpartition("/")
+            if path not in unknown - there:
+                entries[directory].append(entry_of(name.encode(), TREE_MODE, tree))
+        doubtful = {path.rpartition("/")[0] for path in unknown}
+        for directory, (tree, _) in listed.items():
+            if tree != UNKNOWN and directory not in doubtful:
+                _check_tree(directory, entries[directory], tree)
     except CacheUnavailable:
         return None
     except (ValueError, KeyError) as error:
-        log.warning("what lies in %s is damaged in the cache: %r", sorted(directories), error)
+        log.warning("what the cache has of directories is damaged: %r", error)
         return None
-    if UNKNOWN in below.values():
-        return None  # it may be gone: what became of it was never told
-    return {directory: Names(found) for directory, found in names.items()}
+    return {directory: Names(_names_of(found)) for directory, found in entries.items()}
+
+
+def _check_tree(directory: str, entries: Iterable[TreeEntry], tree: str) -> None:
+    if (found := tree_oid(entries)) != tree:
+        raise ValueError(f"{directory!r} has the tree {tree}, and its rows make {found}")
 
 
 def _names_of(entries: Iterable[TreeEntry]) -> list[str]:

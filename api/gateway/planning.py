@@ -205,7 +205,9 @@ class _Fold:
         )
 
     def added_in_the_way(self, path: str) -> str | None:
-        added = (other for other, file in self.changed.items() if file and other != path)
+        added = (
+            o for o, file in self.changed.items() if file and o != path and not self.base.get(o)
+        )
         return next((other for other in added if is_in_the_way(path, other)), None)
 
     def lacking_around(self, paths: Iterable[str]) -> set[str]:
@@ -213,14 +215,40 @@ class _Fold:
         return directories_above(paths) - self.names.keys()
 
     def _named_alike(self, path: str) -> Iterator[str]:
+        """What some computer takes for the path, or for one of the directories above it.
+
+        A directory that is there already may have a double, whatever is saved below; but not two
+        documents of one name, one in each. Doubles outside of the collections are not looked into:
+        nobody but the master knows what is there.
+        """
         if lacking := self.lacking_around([path]):
             raise Lacking(directories=lacking)
-        for directory in directories_above([path]):
-            name, *below = path.removeprefix(f"{directory}/" if directory else "").split("/")
-            alike = self.names[directory].alike(name)
-            # A directory that is there already may have a double: nothing below makes it worse.
-            if not (below and f"{name}/" in alike):
-                yield from (path_in(directory, other) for other in alike)
+        *parents, leaf = path.split("/")
+        own, level = "", [""]
+        for name in parents:
+            is_there = f"{name}/" in self._names_in(own).alike(name)
+            own, above, level = path_in(own, name), level, [path_in(own, name)]
+            for directory in above:
+                for other in self._names_in(directory).alike(name):
+                    found = path_in(directory, other)
+                    if not is_there:
+                        yield found
+                    if found != f"{own}/" and self._may_hold_documents(found):
+                        level.append(found.removesuffix("/"))
+        for directory in level:
+            yield from (
+                path_in(directory, other) for other in self._names_in(directory).alike(leaf)
+            )
+
+    def _may_hold_documents(self, path: str) -> bool:
+        """Whether it is a directory within a collection's."""
+        roots = (f"{root}/" if root else "" for root in self.layout.roots)
+        return path.endswith("/") and any(path.startswith(root) for root in roots)
+
+    def _names_in(self, directory: str) -> Names:
+        if directory not in self.names:
+            raise Lacking(directories=[directory])
+        return self.names[directory]
 
     def _is_gone(self, path: str) -> bool:
         """Whether nothing is left there after this commit."""
@@ -229,9 +257,8 @@ class _Fold:
         if not any(file is None and gone.startswith(path) for gone, file in self.changed.items()):
             return False
         directory = path.removesuffix("/")
-        if directory not in self.names:
-            raise Lacking(directories=[directory])
-        return all(self._is_gone(path_in(directory, name)) for name in self.names[directory].all)
+        within = self._names_in(directory).all
+        return all(self._is_gone(path_in(directory, name)) for name in within)
 
     def branched(self) -> "_Fold":
         return replace(self, changed=dict(self.changed))
@@ -343,9 +370,11 @@ def _applied(write: Write, fold: _Fold) -> tuple[_Fold, Sequence[str | None]]:
                     paths.append(None)
                 case Rename():
                     paths.append(_rename(step, fold, before))
-    for number, step in enumerate(write.steps):  # it may come to be by a later step
+    # What is wanted may come to be, and what is in the way be gone, by a later step.
+    for number, step in reversed(list(enumerate(write.steps))):
         with _named_if_many(write, number):
             _check_project(step, fold)
+            _check_obstacle(step, fold)
     return fold, [path if path and fold.at(path) else None for path in paths]
 
 
@@ -364,6 +393,14 @@ def _check_project(step: Step, fold: _Fold) -> None:
     project = _project(step)
     if project and ((found := fold.at(project)) is None or not found.is_document):
         raise no_project(project)
+
+
+def _check_obstacle(step: Step, fold: _Fold) -> None:
+    match step:
+        case Addition(path=path, chosen=False) | Rename(to=path):
+            is_new = fold.at(path) and not fold.base.get(path)
+            if is_new and (other := fold.obstacle(path)) is not None:
+                raise _beside(path, other)
 
 
 def no_project(path: str) -> BadInput:
@@ -400,7 +437,7 @@ def _free(path: str, fold: _Fold) -> str:
             other = fold.obstacle(name)
             if other is None:
                 return name
-            if is_in_the_way(f"{PurePosixPath(name).parent}/", other):  # and so of all neighbours
+            if other.removesuffix("/").count("/") < name.count("/"):  # and so of all neighbours
                 raise _beside(name, other)
         looked_at.append(name)
     raise AssertionError("there is no end to numbers")
@@ -445,8 +482,8 @@ def _rename(step: Rename, fold: _Fold, before: Files) -> str:
     content = _content(step.path, found)
     if step.to == step.path:
         return step.path
-    fold.changed[step.path] = None  # it may be renamed to another spelling of its name
     _check_free(step.to, fold)
+    fold.changed[step.path] = None
     fold.changed[step.to] = File(found.revision, found.size, content)
     return step.to
 
@@ -478,10 +515,8 @@ def _existing(step: Update | Delete | Rename, fold: _Fold, before: Files) -> Fil
 
 
 def _check_free(path: str, fold: _Fold) -> None:
-    """Raises Conflict if no document can be laid there."""
+    """Raises Conflict if something lies there."""
     found = fold.at(path)
-    if found is None and (other := fold.obstacle(path)) is not None:
-        raise _beside(path, other)
     if found is None:
         return
     if not found.is_document:

@@ -36,9 +36,9 @@ from api.gateway.changes import (
     Update,
     Written,
 )
-from api.gateway.cleaning import cleaned
+from api.gateway.cleaning import cleaned, texts_of
 from api.gateway.committer import Committer
-from api.gateway.errors import BadInput, LimitExceeded, NotFound, RateLimited
+from api.gateway.errors import BadInput, LimitExceeded, NotFound, RateLimited, said_of_a_retry
 from api.gateway.gateway import Gateway
 from api.gateway.planning import MAX_REQUEST_BYTES, Addition, Step, Write, no_project
 from api.master.messages import RESERVED, Key
@@ -95,7 +95,7 @@ class Writer:
         if len(request.changes) > MAX_CHANGES:
             return request  # it is refused for that
         clean = partial(cleaned, request, self.secrets, max_length=self._max_bytes)
-        size = sum(len(_markdown(change)) for change in request.changes)
+        size = sum(map(len, texts_of(request)))
         if size <= _MUCH_TEXT:
             return clean()
         # What takes long is not to keep the loop from others, nor all that one caller sends at
@@ -105,11 +105,12 @@ class Writer:
             async with asyncio.timeout_at(deadline):
                 await turn.acquire()
         except TimeoutError:
-            raise RateLimited(
+            error = RateLimited(
                 "Other long texts of yours are being looked through for secrets. Nothing was "
                 "saved. Try again later, with fewer at once.",
                 retryAfter=1,
-            ) from None
+            )
+            raise said_of_a_retry(error) if request.idempotency_key else error from None
         try:
             return await asyncio.to_thread(clean)
         finally:

@@ -5,7 +5,7 @@ import sys
 from typing import Any, cast
 
 from httptools import HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _MAX_BYTES = 64 * 1024  # as uvicorn's other parser has it; a URL may carry a long query
 _HEAD_SECONDS = 20.0  # for a URL and headers to arrive, from the connecting or their first byte
@@ -103,10 +103,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._pending += len(data)
         super().data_received(data)
-        if self._is_in_head:
+        if self._is_in_head or self._is_idle:
             self._hurry()
-        else:
-            self._relax()
         if self._pending > _MAX_BYTES and not self.transport.is_closing():
             self.send_400_response("The URL and the headers are too long.")
 
@@ -117,6 +115,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._pending = 0
         self._is_in_head = False
+        self._relax()
         self.declined = self._without_offer() if self._is_offer else b""
         if not self.declined:
             super().on_headers_complete()
@@ -140,8 +139,17 @@ class BoundedProtocol(HttpToolsProtocol):
             self._alarm = None
 
     def _give_up(self) -> None:
-        if not self.transport.is_closing():
+        self._alarm = None
+        if self.flow.read_paused or not self._is_idle:
+            self._hurry()  # it is we who do not read on, or have not answered yet
+        elif not self.transport.is_closing():
             self.transport.close()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no request is under way; one may have begun to arrive."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
 
     @property
     def _is_offer(self) -> bool:

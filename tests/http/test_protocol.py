@@ -1,5 +1,6 @@
 """Connections as odd clients use them."""
 
+import asyncio
 import time
 from contextlib import ExitStack, suppress
 
@@ -7,9 +8,11 @@ import pytest
 
 from api.app import create_app
 from api.settings import load
+from sandbox.github import Fault
 from tests.http.conftest import NOWHERE
 from tests.http.serving import serving
 from tests.http.wire import connected, received
+from tests.system import System
 
 OFFERS = ["h2c", "websocket", "TLS/1.0, h2c"]
 SAID = b'{"query": "{ __typename }"}'
@@ -92,7 +95,7 @@ def test_a_tunnel_is_refused(door: int) -> None:
 
 # Those who never come to the point
 
-SLOW = [b"", b"P", b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nX: "]
+SLOW = [b"", b"\r\n", b"P", b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nX: "]
 
 
 @pytest.mark.parametrize("said", SLOW)
@@ -115,6 +118,40 @@ def test_a_second_head_has_to_end_as_well(
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" + said)
 
         assert received(connection).count(b"HTTP/1.1 ") == 1
+
+
+def test_many_heads_cut_in_the_middle_are_each_given_their_time(
+    door: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.protocol._HEAD_SECONDS", 1.5)
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with connected(door) as connection:
+        connection.sendall(head[:9])
+        for _ in range(8):
+            time.sleep(0.3)
+            connection.sendall(head[9:] + head[:9])
+
+        assert received(connection).count(b"HTTP/1.1 200 OK") == 8
+
+
+async def test_a_head_that_waits_behind_a_slow_answer_is_not_given_up(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.protocol._HEAD_SECONDS", 0.5)
+    slow = system.github.faults.add(Fault(kind="latency", operation="query", ms=2_000))
+    body = b'{"query": "{ sessions(consistency: MASTER) { totalCount } }"}'
+    request = (
+        b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    _, _, port = system.url.rpartition(":")
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+    writer.write(request + request + request[:20])
+    answers = await reader.read()
+    writer.close()
+
+    assert slow.struck == 1
+    assert answers.count(b"HTTP/1.1 200 OK") == 2
 
 
 def test_a_body_may_take_longer_than_a_head(door: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from tests.system import Answer, System
 from tests.writes.asking import (
     DRILL,
     ROOM,
+    at_master,
     attempt,
     cached_head,
     commit_documents,
@@ -210,6 +211,29 @@ async def test_a_directory_that_has_a_double_already_is_written_to_as_ever(
 
 
 @HOW
+async def test_no_two_documents_of_one_name_lie_in_a_directory_and_its_double(
+    system: System, is_synced: bool
+) -> None:
+    double = TITLED.replace("/11/", "/11./") + ".md"  # as Windows would have it
+    push(
+        system.github.path,
+        {"autosaves/Deep/Sub/a.md": b"x", "autosaves/deep/b.md": b"x", double: b"x"},
+    )
+    if is_synced:
+        await system.sync()
+
+    named = await create(system, "autosaves/deep/sub/a.md")
+    beside = await create(system, "autosaves/deep/a.md")
+    chosen = await attempt(
+        system, "createSession", title="Note", markdown="x", occurredAt="2026-11-28T10:00:00Z"
+    )
+
+    assert named.code == "CONFLICT"
+    assert beside.errors == []
+    assert chosen.data["createSession"]["session"]["id"] == f"{TITLED}-2.md"
+
+
+@HOW
 async def test_a_directory_is_renamed_by_its_last_document(system: System, is_synced: bool) -> None:
     push(system.github.path, {"autosaves/Notes/a.md": b"x", "autosaves/Notes/deep/b.md": b"x"})
     if is_synced:
@@ -226,6 +250,26 @@ async def test_a_directory_is_renamed_by_its_last_document(system: System, is_sy
     assert first.code == "CONFLICT"  # there would be a directory beside it
     assert both.errors == []
     assert {"autosaves/b.md", "autosaves/notes/a.md"} <= paths_at_master(system)
+
+
+@HOW
+async def test_all_documents_of_a_directory_are_renamed_in_one_mutation(
+    system: System, is_synced: bool
+) -> None:
+    push(system.github.path, {f"autosaves/Notes/{n}.md": b"x" for n in range(3)})
+    if is_synced:
+        await system.sync()
+
+    answer = await commit_documents(
+        system,
+        *(
+            {"rename": {"id": f"autosaves/Notes/{n}.md", "path": f"autosaves/notes/{n}.md"}}
+            for n in range(3)
+        ),
+    )
+
+    assert answer.errors == []
+    assert "autosaves/notes/2.md" in paths_at_master(system)
 
 
 @HOW
@@ -253,6 +297,8 @@ async def test_a_document_is_renamed_to_below_itself(system: System, is_synced: 
         "UPDATE directories SET others = convert_to('1 a', 'UTF8') WHERE path = 'autosaves'",
         "UPDATE sessions SET directory = 'autosaves' WHERE path LIKE '%drill%'",
         "UPDATE directories SET tree = '' WHERE path = 'autosaves/2026'",
+        "DELETE FROM sessions WHERE path = 'autosaves/note.md'",
+        "UPDATE sessions SET path = 'autosaves/t.md' WHERE path = 'autosaves/note.md'",
     ],
 )
 async def test_where_the_cache_is_damaged_the_master_is_looked_at(
@@ -271,6 +317,22 @@ async def test_where_the_cache_is_damaged_the_master_is_looked_at(
     assert saved.errors == []
 
 
+async def test_what_the_cache_has_lost_is_not_overwritten(
+    system: System, database_url: str
+) -> None:
+    first = await attempt(system, "createSession", title="Note", markdown="first")
+    path = first.data["createSession"]["session"]["id"]
+    connection = await asyncpg.connect(database_url)
+    assert await connection.execute("DELETE FROM sessions WHERE path = $1", path) == "DELETE 1"
+    await connection.close()
+
+    second = await attempt(system, "createSession", title="Note", markdown="second")
+
+    assert second.errors == []
+    assert second.data["createSession"]["session"]["id"] != path
+    assert b"first" in at_master(system, path)
+
+
 async def test_a_directory_that_is_gone_without_a_word_is_in_nobodys_way(system: System) -> None:
     push(system.github.path, {"autosaves/Deep/a.md": b"x"})
     await system.sync()
@@ -279,5 +341,8 @@ async def test_a_directory_that_is_gone_without_a_word_is_in_nobodys_way(system:
     assert (deleted.errors, lost.struck) == ([], 1)
     await create(system, "autosaves/other.md")
     await system.sync()
+    before = system.requests
 
+    assert (await attempt(system, "createSession", title="T", markdown="x")).errors == []
+    assert system.requests - before == 1
     assert (await create(system, "autosaves/deep/b.md")).errors == []
