@@ -12,7 +12,6 @@ from strawberry.scalars import JSON
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import Info
 
-from api.graphql.schema import Schema
 from tests.graphql.questions import Value
 
 Grumpy = NewType("Grumpy", str)
@@ -351,7 +350,7 @@ class Query:
         return said
 
 
-schema = Schema(  # ours, or its introspection would take the place of ours
+schema = strawberry.Schema(
     Query,
     types=[Leaf, Branch, Good, Bad],
     config=StrawberryConfig(
