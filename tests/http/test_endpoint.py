@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
+from graphql import GraphQLError
 
 from api.app import create_app
 from api.gateway.planning import MAX_REQUEST_BYTES
@@ -538,3 +539,12 @@ async def test_a_query_takes_no_longer_than_it_may(
     [error] = answer["errors"]
     assert error["extensions"] == {"code": "LIMIT_EXCEEDED", "limit": "seconds", "maximum": 0.2}
     assert "0.2 seconds" in error["message"]
+
+
+def test_of_very_many_errors_a_hundred_are_told_and_how_many_more_there_are() -> None:
+    told = endpoint._written([GraphQLError(f"No {n}") for n in range(103)], {})
+
+    assert [error["message"] for error in told if isinstance(error, dict)] == [
+        *(f"No {n}" for n in range(100)),
+        "There are 3 more errors.",
+    ]

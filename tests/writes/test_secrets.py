@@ -403,12 +403,31 @@ async def test_who_waits_in_vain_for_a_look_at_a_long_text_is_told_that_nothing_
 
     monkeypatch.setattr("api.gateway.writes.cleaned", held)
     async with running(github, database_url, {"WRITE_TIMEOUT_SECONDS": "1"}) as system:
-        head, long = system.github.head, new(markdown="word " * 40_000)
+        head = system.github.head
+        long = new(markdown="word " * 40_000, idempotencyKey="k")
         both = [asyncio.create_task(attempt(system, "createSession", **long)) for _ in range(2)]
         [waited], [looked_at] = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         let_go.set()
 
         assert waited.result().code == "RATE_LIMITED"
         assert (await looked_at).code == "MASTER_UNAVAILABLE"  # there was no time left for GitHub
-        assert "Nothing was saved" in waited.result().errors[0]["message"]
+        assert "whether an earlier try was saved is not known" in str(waited.result().errors)
         assert system.github.head == head
+
+
+@pytest.mark.parametrize("text", ["markdown", "title", "message", "tags"])
+async def test_whatever_long_text_it_is_the_loop_is_not_kept_by_looking_through_it(
+    system: System, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def seen(*arguments: Any, **more: Any) -> Request:
+        threads.append(threading.current_thread())
+        return cleaned(*arguments, **more)
+
+    monkeypatch.setattr("api.gateway.writes.cleaned", seen)
+    long = "word " * 20_000
+    await attempt(system, "createSession", **new(**{text: [long] if text == "tags" else long}))
+
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
