@@ -120,6 +120,20 @@ def test_a_second_head_has_to_end_as_well(
         assert received(connection).count(b"HTTP/1.1 ") == 1
 
 
+@pytest.mark.parametrize("said", SLOW[1:])
+def test_who_was_answered_and_begins_anew_has_to_end_as_well(
+    door: int, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr("api.http.protocol._HEAD_SECONDS", 2.0)
+    with connected(door) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(9) == b"HTTP/1.1 "
+        time.sleep(0.2)  # for the server to wait again
+        connection.sendall(said)
+
+        assert received(connection)
+
+
 def test_many_heads_cut_in_the_middle_are_each_given_their_time(
     door: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
